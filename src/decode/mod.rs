@@ -1,0 +1,206 @@
+//! Record bytes → an event, or a reject with a stable code.
+//!
+//! Nothing is dropped here: what cannot be decoded comes back as a [`Reject`] that says why, and goes
+//! to the dead-letter topic. The border: no rule is known here.
+
+mod clock;
+mod json;
+mod mapping;
+mod syslog;
+
+use std::fmt;
+
+pub use clock::{EventClock, TIME_FIELDS};
+pub use mapping::{Mapping, MappingError, shipped_mappings};
+
+use crate::event::{Event, EventSource, Value};
+use crate::limits::EVENT_BYTES_MAX;
+use crate::time::Timestamp;
+
+/// How records of a source are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object.
+    Json,
+    /// One syslog line: RFC 5424, RFC 3164 with or without priority, or with an RFC 3339 time.
+    Syslog,
+}
+
+impl Format {
+    /// The name as configuration writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Syslog => "syslog",
+        }
+    }
+
+    /// Reads the name as configuration writes it.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Json, Self::Syslog].into_iter().find(|f| f.as_str() == name)
+    }
+}
+
+/// Why a record is no event. The codes are stable; metrics and dead letters carry them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RejectCode {
+    /// The record has no payload (a tombstone).
+    NullPayload,
+    /// The payload is empty or blank.
+    Empty,
+    /// The payload is over the limit.
+    TooLarge,
+    /// The payload is not UTF-8.
+    InvalidUtf8,
+    /// The payload is not JSON.
+    InvalidJson,
+    /// The payload is JSON, but no object.
+    NotAnObject,
+    /// The payload is no syslog line.
+    InvalidSyslog,
+}
+
+impl RejectCode {
+    /// Every code, for metrics that start at zero.
+    pub const ALL: [Self; 7] = [
+        Self::NullPayload,
+        Self::Empty,
+        Self::TooLarge,
+        Self::InvalidUtf8,
+        Self::InvalidJson,
+        Self::NotAnObject,
+        Self::InvalidSyslog,
+    ];
+
+    /// The code as metrics and headers carry it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NullPayload => "null_payload",
+            Self::Empty => "empty",
+            Self::TooLarge => "too_large",
+            Self::InvalidUtf8 => "invalid_utf8",
+            Self::InvalidJson => "invalid_json",
+            Self::NotAnObject => "not_an_object",
+            Self::InvalidSyslog => "invalid_syslog",
+        }
+    }
+}
+
+/// Why a record is no event, with what was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reject {
+    /// The stable code.
+    pub code: RejectCode,
+    /// The value, the limit and the place, for people.
+    pub detail: String,
+}
+
+impl fmt::Display for Reject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code.as_str(), self.detail)
+    }
+}
+
+fn reject(code: RejectCode, detail: impl Into<String>) -> Reject {
+    Reject { code, detail: detail.into() }
+}
+
+/// Decodes the records of one source.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    /// How records are written.
+    pub format: Format,
+    /// What is read out of free text.
+    pub mappings: Vec<Mapping>,
+    /// What the source is known to be.
+    pub source: EventSource,
+    /// Where event time comes from.
+    pub clock: EventClock,
+}
+
+impl Decoder {
+    /// For a format, with the default time fields and nothing known about the source.
+    pub fn new(format: Format, mappings: Vec<Mapping>) -> Self {
+        Self { format, mappings, source: EventSource::default(), clock: EventClock::default() }
+    }
+
+    /// Decodes one payload. `reference` is about when it was written: the record's time, or now. A
+    /// syslog time without year is read as the latest such time that is not after `reference`.
+    ///
+    /// # Errors
+    /// A [`Reject`] when the payload is no event of this format.
+    pub fn decode<'a>(
+        &self,
+        payload: Option<&'a [u8]>,
+        reference: Timestamp,
+    ) -> Result<Event<'a>, Reject> {
+        let text = self.text(payload)?;
+        let mut event = match self.format {
+            Format::Json => self.clock.timed(json::decode(text)?),
+            Format::Syslog => syslog::decode(text, reference, &self.clock)?,
+        };
+        event.source.extend(&self.source);
+        for mapping in &self.mappings {
+            mapping.apply(&mut event);
+        }
+        own_logsource(&mut event);
+        Ok(event)
+    }
+
+    /// The payload as text within bounds, line end and byte order mark cut off.
+    fn text<'a>(&self, payload: Option<&'a [u8]>) -> Result<&'a str, Reject> {
+        let Some(payload) = payload else {
+            return Err(reject(RejectCode::NullPayload, "the record has no payload"));
+        };
+        if payload.len() > EVENT_BYTES_MAX {
+            let what = format!("{} bytes, the limit is {EVENT_BYTES_MAX}", payload.len());
+            return Err(reject(RejectCode::TooLarge, what));
+        }
+        let text = std::str::from_utf8(payload)
+            .map_err(|e| reject(RejectCode::InvalidUtf8, format!("at byte {}", e.valid_up_to())))?;
+        let text =
+            text.strip_prefix('\u{feff}').unwrap_or(text).trim_end_matches(['\n', '\r', '\0']);
+        if text.trim().is_empty() {
+            return Err(reject(RejectCode::Empty, format!("{} bytes of blank", payload.len())));
+        }
+        Ok(text)
+    }
+}
+
+/// An event that names its product, category or service itself says what it is.
+fn own_logsource(event: &mut Event<'_>) {
+    let Event { body, derived, source, .. } = event;
+    let named = |name: &str| derived.get(name).or_else(|| body.get(name)).and_then(Value::text);
+    named("product").iter().for_each(|n| source.add_product(n));
+    named("category").iter().for_each(|n| source.add_category(n));
+    named("service").iter().for_each(|n| source.add_service(n));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_malformed_payload_has_its_code() {
+        let large = vec![b'x'; EVENT_BYTES_MAX + 1];
+        for (format, payload, code) in [
+            (Format::Json, None, RejectCode::NullPayload),
+            (Format::Json, Some(&b""[..]), RejectCode::Empty),
+            (Format::Syslog, Some(b" \r\n"), RejectCode::Empty),
+            (Format::Json, Some(b"{\"a\": 1"), RejectCode::InvalidJson),
+            (Format::Json, Some(b"{\"a\": 1} x"), RejectCode::InvalidJson),
+            (Format::Json, Some(b"[1]"), RejectCode::NotAnObject),
+            (Format::Json, Some(b"{\"a\": \"\xff\"}"), RejectCode::InvalidUtf8),
+            (Format::Json, Some(&large), RejectCode::TooLarge),
+            (Format::Syslog, Some(b"hello"), RejectCode::InvalidSyslog),
+        ] {
+            let decoder = Decoder::new(format, Vec::new());
+            let e = decoder.decode(payload, Timestamp(0)).expect_err("malformed");
+            assert_eq!(e.code, code, "{e}");
+        }
+        let deep = format!("{{\"a\":{}1{}}}", "[".repeat(5000), "]".repeat(5000));
+        let decoder = Decoder::new(Format::Json, Vec::new());
+        let e = decoder.decode(Some(deep.as_bytes()), Timestamp(0)).expect_err("too deep");
+        assert_eq!(e.code, RejectCode::InvalidJson);
+    }
+}

@@ -1,0 +1,138 @@
+//! What kind of log an event is from, and which rules are meant for it (Sigma rules specification,
+//! Log Source).
+//!
+//! Routing is part of being right, not only of being fast: a rule that says `not filter` alone would
+//! fire on every foreign event. What is unknown about an event excludes nothing, unless the event
+//! names its product and a category or service: then it is taken to be complete.
+
+/// What a rule is written for. Each part that is given must agree; lower case.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Logsource {
+    /// Such as `windows`, `linux`, `aws`.
+    pub product: Option<Box<str>>,
+    /// Such as `process_creation`.
+    pub category: Option<Box<str>>,
+    /// Such as `sshd`, `security`.
+    pub service: Option<Box<str>>,
+}
+
+/// What is known about an event. It may be several at once: an sshd line is `sshd` and `auth`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventSource {
+    product: Vec<Box<str>>,
+    category: Vec<Box<str>>,
+    service: Vec<Box<str>>,
+}
+
+impl EventSource {
+    /// Adds a product name.
+    pub fn add_product(&mut self, name: &str) {
+        add(&mut self.product, name);
+    }
+
+    /// Adds a category.
+    pub fn add_category(&mut self, name: &str) {
+        add(&mut self.category, name);
+    }
+
+    /// Adds a service.
+    pub fn add_service(&mut self, name: &str) {
+        add(&mut self.service, name);
+    }
+
+    /// Adds all that `other` knows.
+    pub fn extend(&mut self, other: &Self) {
+        other.product.iter().for_each(|n| self.add_product(n));
+        other.category.iter().for_each(|n| self.add_category(n));
+        other.service.iter().for_each(|n| self.add_service(n));
+    }
+
+    /// Whether nothing is known, so that every rule applies.
+    pub fn is_unknown(&self) -> bool {
+        self.product.is_empty() && self.category.is_empty() && self.service.is_empty()
+    }
+
+    fn is_complete(&self) -> bool {
+        !self.product.is_empty() && !(self.category.is_empty() && self.service.is_empty())
+    }
+}
+
+impl Logsource {
+    /// Whether a rule for this logsource applies to an event from `source`.
+    pub fn admits(&self, source: &EventSource) -> bool {
+        let complete = source.is_complete();
+        let agrees = |wanted: &Option<Box<str>>, known: &[Box<str>]| match wanted {
+            None => true,
+            Some(_) if known.is_empty() => !complete,
+            Some(name) => known.contains(name),
+        };
+        agrees(&self.product, &source.product)
+            && agrees(&self.category, &source.category)
+            && agrees(&self.service, &source.service)
+    }
+
+    /// Whether every part given here is given there, and equal: a filter with this logsource applies
+    /// to a rule with that one (Sigma filters specification).
+    pub fn covers(&self, rule: &Self) -> bool {
+        let agrees = |a: &Option<Box<str>>, b: &Option<Box<str>>| a.is_none() || a == b;
+        agrees(&self.product, &rule.product)
+            && agrees(&self.category, &rule.category)
+            && agrees(&self.service, &rule.service)
+    }
+}
+
+fn add(names: &mut Vec<Box<str>>, name: &str) {
+    let name = name.to_lowercase();
+    if !name.is_empty() && !names.iter().any(|n| **n == *name) {
+        names.push(name.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(product: &str, category: &str, service: &str) -> Logsource {
+        let part = |s: &str| (!s.is_empty()).then(|| s.into());
+        Logsource { product: part(product), category: part(category), service: part(service) }
+    }
+
+    fn source(product: &str, category: &str, service: &str) -> EventSource {
+        let mut s = EventSource::default();
+        s.add_product(product);
+        s.add_category(category);
+        s.add_service(service);
+        s
+    }
+
+    #[test]
+    fn unknown_parts_exclude_nothing_until_the_source_is_complete() {
+        let sshd = rule("linux", "", "sshd");
+        let creation = rule("linux", "process_creation", "");
+        for (rule, source, expect) in [
+            (&sshd, source("", "", ""), true),
+            (&sshd, source("Linux", "", ""), true),
+            (&sshd, source("windows", "", ""), false),
+            (&sshd, source("linux", "", "sshd"), true),
+            (&sshd, source("", "", "sshd"), true),
+            (&creation, source("linux", "", ""), true),
+            (&creation, source("linux", "", "sshd"), false),
+            (&creation, source("", "process_creation", ""), true),
+        ] {
+            assert_eq!(rule.admits(&source), expect, "{rule:?} on {source:?}");
+        }
+    }
+
+    #[test]
+    fn an_event_may_be_of_several_services() {
+        let mut s = source("linux", "", "sshd");
+        s.add_service("auth");
+        assert!(rule("linux", "", "auth").admits(&s) && rule("linux", "", "sshd").admits(&s));
+    }
+
+    #[test]
+    fn a_filter_covers_rules_that_name_at_least_its_parts() {
+        assert!(rule("windows", "", "").covers(&rule("windows", "process_creation", "")));
+        assert!(!rule("windows", "", "security").covers(&rule("windows", "", "")));
+    }
+}

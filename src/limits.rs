@@ -1,0 +1,91 @@
+//! Every bound of the service in one place: unit in the name, reason in the doc.
+//!
+//! Nothing in Watchfire grows without one of these. Where two bounds depend on each other, a
+//! `const` assertion below holds the relation.
+
+/// Largest record payload that is decoded. Kafka's own default for a record is 1 MiB; what is larger
+/// goes to the dead-letter topic by its coordinate.
+pub const EVENT_BYTES_MAX: usize = 1 << 20;
+
+/// Bytes of a rejected payload that the dead-letter record carries. The whole stays at its source
+/// coordinate, which the record's headers name.
+pub const DEAD_LETTER_BYTES_MAX: usize = 256 << 10;
+
+/// Nesting depth of a JSON event. serde_json refuses to go deeper than this by itself.
+pub const EVENT_DEPTH_MAX: usize = 128;
+
+/// One rule file. The largest of SigmaHQ is 295 kB.
+pub const RULE_FILE_BYTES_MAX: usize = 4 << 20;
+
+/// Nodes of one YAML file after aliases are expanded, against alias bombs.
+pub const YAML_NODES_MAX: usize = 500_000;
+
+/// Nesting depth of one YAML file.
+pub const YAML_DEPTH_MAX: usize = 64;
+
+/// Nesting depth of a condition.
+pub const CONDITION_DEPTH_MAX: usize = 64;
+
+/// Compiled size of one regular expression.
+pub const REGEX_BYTES_MAX: usize = 10 << 20;
+
+/// Dashes of one `windash` value: each has five forms, and the forms multiply.
+pub const WINDASH_DASHES_MAX: usize = 3;
+
+/// Longest timespan of a correlation: 90 days.
+pub const TIMESPAN_SECONDS_MAX: u64 = 90 * 86_400;
+
+/// Depth of a chain of correlations.
+pub const CORRELATION_DEPTH_MAX: usize = 16;
+
+/// How far event time may lie ahead of the clock of the machine that reads it.
+pub const FUTURE_SKEW_MICROS_MAX: i64 = 300 * 1_000_000;
+
+/// A jump of event time ahead of its partition that needs a second event to be believed.
+pub const FRONTIER_JUMP_MICROS_MAX: i64 = 300 * 1_000_000;
+
+/// How far behind the wall clock the frontier of an idle, caught-up partition stays.
+pub const IDLE_SLACK_MICROS: i64 = 1_000_000;
+
+/// How many coordinates of contributing events an alert names at its start and at its end.
+pub const EVIDENCE_EACH_END_MAX: usize = 10;
+
+/// Bytes of the event that an alert carries; a larger event is named by its coordinate alone.
+pub const ALERT_EVENT_BYTES_MAX: usize = 64 << 10;
+
+/// Entries (events or values) that one group of one correlation may hold.
+pub const GROUP_ENTRIES_MAX: usize = 100_000;
+
+/// Groups that one partition of the correlation stage may hold.
+pub const GROUPS_MAX: usize = 2_000_000;
+
+/// Matches that may wait for the watermark in one partition of the correlation stage.
+pub const PENDING_MATCHES_MAX: usize = 2_000_000;
+
+/// Lines that `eval` hands to a worker at once.
+pub const EVAL_BATCH_LINES: usize = 512;
+
+/// Records that one loop of a worker takes before it looks at its other duties.
+pub const POLL_BATCH_RECORDS_MAX: usize = 2_048;
+
+/// Outputs after which a worker commits before its interval is over.
+pub const EPOCH_OUTPUTS_MAX: usize = 5_000;
+
+/// Bytes of outputs after which a worker commits before its interval is over.
+pub const EPOCH_OUTPUT_BYTES_MAX: usize = 4 << 20;
+
+/// Memory of one librdkafka consumer queue, in KiB.
+pub const CONSUMER_QUEUE_KIB: usize = 32 << 10;
+
+/// `transaction.timeout.ms`: what a dead worker's open transaction may hold up.
+pub const TRANSACTION_TIMEOUT_MS: u64 = 10_000;
+
+/// `session.timeout.ms` of the consumer groups.
+pub const SESSION_TIMEOUT_MS: u64 = 10_000;
+
+/// Longest wait for one call to the broker (metadata, offsets, commit).
+pub const BROKER_CALL_MS_MAX: u64 = 10_000;
+
+const _: () = assert!(DEAD_LETTER_BYTES_MAX < EVENT_BYTES_MAX);
+const _: () = assert!(IDLE_SLACK_MICROS < FUTURE_SKEW_MICROS_MAX);
+const _: () = assert!(BROKER_CALL_MS_MAX <= TRANSACTION_TIMEOUT_MS);

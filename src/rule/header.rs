@@ -1,0 +1,142 @@
+//! What a rule says about itself. All of it travels with its alerts, as SigmaHQ's licence (DRL 1.1)
+//! asks of the author.
+
+use std::sync::Arc;
+
+use super::diagnostic::{Code, Diagnostic};
+use super::yaml::{Node, Yaml};
+use crate::ids::{RuleId, stable_hash};
+
+/// Sigma's levels, in rising order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Level {
+    /// Not a threat by itself.
+    #[default]
+    Informational,
+    /// Worth a look in bulk.
+    Low,
+    /// Worth a look.
+    Medium,
+    /// Look soon.
+    High,
+    /// Look now.
+    Critical,
+}
+
+impl Level {
+    /// The level as rules write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Informational => "informational",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
+
+    /// Reads a level as rules write it.
+    pub fn parse(text: &str) -> Option<Self> {
+        let all = [Self::Informational, Self::Low, Self::Medium, Self::High, Self::Critical];
+        all.into_iter().find(|l| l.as_str() == text)
+    }
+}
+
+/// The head of a rule, of whatever kind.
+#[derive(Clone, Debug)]
+pub struct Header {
+    /// Identity: `id`, else `name`, else `title`.
+    pub id: RuleId,
+    /// `name`, by which correlations may refer to it.
+    pub name: Option<String>,
+    /// One line for people.
+    pub title: String,
+    /// More for people.
+    pub description: Option<String>,
+    /// How bad a match is.
+    pub level: Level,
+    /// Such as `stable` or `experimental`.
+    pub status: Option<String>,
+    /// Who wrote it.
+    pub author: Option<String>,
+    /// Where to read more.
+    pub references: Vec<String>,
+    /// Such as `attack.t1110.001`.
+    pub tags: Vec<String>,
+    /// What else may look like this.
+    pub falsepositives: Vec<String>,
+    /// Fields worth showing.
+    pub fields: Vec<String>,
+    /// Licence of the rule.
+    pub license: Option<String>,
+    /// The file it came from.
+    pub file: Arc<str>,
+    /// Hash of the file's text and the document's place in it.
+    pub version: String,
+}
+
+impl Header {
+    /// Reads the head of a document.
+    ///
+    /// # Errors
+    /// No title, or a field of the wrong shape.
+    pub fn read(node: &Node, file: &Arc<str>, text: &str) -> Result<Self, Diagnostic> {
+        let title = optional(node, "title")?
+            .ok_or_else(|| Diagnostic::error(Code::Shape, node.place, "the rule has no `title`"))?;
+        let name = optional(node, "name")?;
+        let id = optional(node, "id")?.or_else(|| name.clone()).unwrap_or_else(|| title.clone());
+        let hash = stable_hash(&[text.as_bytes(), &node.place.line.to_le_bytes()]);
+        Ok(Self {
+            id: RuleId(id.into()),
+            name,
+            description: optional(node, "description")?,
+            level: level(node)?,
+            status: optional(node, "status")?,
+            author: author(node)?,
+            references: list(node, "references"),
+            tags: list(node, "tags"),
+            falsepositives: list(node, "falsepositives"),
+            fields: list(node, "fields"),
+            license: optional(node, "license")?,
+            file: Arc::clone(file),
+            version: hash.iter().map(|b| format!("{b:02x}")).collect(),
+            title,
+        })
+    }
+}
+
+fn optional(node: &Node, name: &str) -> Result<Option<String>, Diagnostic> {
+    match node.get(name) {
+        None => Ok(None),
+        Some(n) if n.value == Yaml::Null => Ok(None),
+        Some(n) => n.scalar_text().map(Some).ok_or_else(|| {
+            let what = format!("`{name}` must be a string, this is {}", n.kind());
+            Diagnostic::error(Code::Shape, n.place, what)
+        }),
+    }
+}
+
+fn author(node: &Node) -> Result<Option<String>, Diagnostic> {
+    match node.get("author").map(|n| &n.value) {
+        Some(Yaml::Seq(_)) => Ok(Some(list(node, "author").join(", "))),
+        _ => optional(node, "author"),
+    }
+}
+
+fn level(node: &Node) -> Result<Level, Diagnostic> {
+    let Some(text) = optional(node, "level")? else { return Ok(Level::default()) };
+    Level::parse(&text).ok_or_else(|| {
+        let place = node.get("level").map_or(node.place, |n| n.place);
+        Diagnostic::error(Code::Shape, place, format!("unknown level `{text}`"))
+            .help("the levels are: informational, low, medium, high, critical")
+    })
+}
+
+/// A list of scalars, or one scalar; anything else in it is left out.
+fn list(node: &Node, name: &str) -> Vec<String> {
+    match node.get(name).map(|n| (&n.value, n)) {
+        Some((Yaml::Seq(items), _)) => items.iter().filter_map(Node::scalar_text).collect(),
+        Some((_, n)) => n.scalar_text().into_iter().collect(),
+        None => Vec::new(),
+    }
+}

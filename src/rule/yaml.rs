@@ -1,0 +1,373 @@
+//! YAML text → a tree in which every node knows its place.
+//!
+//! Sigma rules are written for YAML 1.1 loaders (PyYAML), so plain scalars resolve as PyYAML resolves
+//! them: `yes` is a boolean, `010` is eight, `00000429` is text. The parser underneath is YAML 1.2;
+//! the difference lies in [`resolve`] alone. Duplicate keys are errors: of two `Image|endswith` in
+//! one map a loader would silently lose one.
+
+use saphyr_parser::{Event, Parser, ScalarStyle, Span};
+
+use super::diagnostic::{Code, Diagnostic, Place};
+use crate::limits::{RULE_FILE_BYTES_MAX, YAML_DEPTH_MAX, YAML_NODES_MAX};
+
+/// A value and where it starts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// First character of the node.
+    pub place: Place,
+    /// What it is.
+    pub value: Yaml,
+}
+
+/// A resolved YAML value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Yaml {
+    /// `null`, `~` or nothing.
+    Null,
+    /// A YAML 1.1 boolean.
+    Bool(bool),
+    /// An integer in i64.
+    Int(i64),
+    /// A number with a point or exponent, or an integer beyond i64.
+    Float(f64),
+    /// Text; dates stay text.
+    Str(String),
+    /// A sequence.
+    Seq(Vec<Node>),
+    /// A mapping in file order; keys are text.
+    Map(Vec<(Key, Node)>),
+}
+
+/// A key of a mapping and where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Key {
+    /// First character of the key.
+    pub place: Place,
+    /// The key as written.
+    pub text: String,
+}
+
+impl Node {
+    /// The member of that name, when this is a mapping that has it.
+    pub fn get(&self, name: &str) -> Option<&Node> {
+        self.members().iter().find(|(k, _)| k.text == name).map(|(_, v)| v)
+    }
+
+    /// The members of a mapping; none for anything else.
+    pub fn members(&self) -> &[(Key, Node)] {
+        match &self.value {
+            Yaml::Map(members) => members,
+            _ => &[],
+        }
+    }
+
+    /// The text of a string.
+    pub fn as_str(&self) -> Option<&str> {
+        match &self.value {
+            Yaml::Str(s) => Some(s),
+            _ => None,
+        }
+    }
+
+    /// A scalar as text, for header fields where `date: 2024` and `id: 17` are welcome.
+    pub fn scalar_text(&self) -> Option<String> {
+        match &self.value {
+            Yaml::Str(s) => Some(s.clone()),
+            Yaml::Int(n) => Some(n.to_string()),
+            Yaml::Float(n) => Some(n.to_string()),
+            Yaml::Bool(b) => Some(b.to_string()),
+            _ => None,
+        }
+    }
+
+    /// What it is called in an error.
+    pub fn kind(&self) -> &'static str {
+        match self.value {
+            Yaml::Null => "null",
+            Yaml::Bool(_) => "a boolean",
+            Yaml::Int(_) | Yaml::Float(_) => "a number",
+            Yaml::Str(_) => "a string",
+            Yaml::Seq(_) => "a list",
+            Yaml::Map(_) => "a mapping",
+        }
+    }
+}
+
+/// Reads all documents of one file.
+///
+/// # Errors
+/// A diagnostic with its place: not YAML, duplicate key, too large, too deep, unknown alias.
+pub fn parse(text: &str) -> Result<Vec<Node>, Diagnostic> {
+    if text.len() > RULE_FILE_BYTES_MAX {
+        let what =
+            format!("file of {} bytes is over the limit of {RULE_FILE_BYTES_MAX}", text.len());
+        return Err(Diagnostic::error(Code::Yaml, Place::default(), what));
+    }
+    let mut builder = Builder::default();
+    let mut parser = Parser::new_from_str(text);
+    while let Some(next) = parser.next_event() {
+        match next {
+            Ok((event, span)) => builder.event(event, span)?,
+            Err(e) => {
+                let place = Place::new(e.marker().line(), e.marker().col() + 1);
+                return Err(Diagnostic::error(Code::Yaml, place, e.info().to_owned()));
+            }
+        }
+    }
+    Ok(builder.documents)
+}
+
+enum Open {
+    Seq(Vec<Node>),
+    Map(Vec<(Key, Node)>, Option<Key>),
+}
+
+#[derive(Default)]
+struct Builder {
+    documents: Vec<Node>,
+    open: Vec<(Open, Place, usize)>,
+    anchors: Vec<(usize, Node)>,
+    nodes: usize,
+}
+
+impl Builder {
+    fn event(&mut self, event: Event<'_>, span: Span) -> Result<(), Diagnostic> {
+        let place = Place::new(span.start.line(), span.start.col() + 1);
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                let tagged_text = tag.as_ref().is_some_and(|t| t.suffix == "str");
+                let value = match style {
+                    ScalarStyle::Plain if !tagged_text && !self.at_key() => resolve(&text),
+                    _ => Yaml::Str(text.into_owned()),
+                };
+                self.count(1, place)?;
+                self.close(Node { place, value }, anchor)
+            }
+            Event::SequenceStart(anchor, _) => self.push(Open::Seq(Vec::new()), place, anchor),
+            Event::MappingStart(anchor, _) => self.push(Open::Map(Vec::new(), None), place, anchor),
+            Event::SequenceEnd | Event::MappingEnd => {
+                let Some((open, place, anchor)) = self.open.pop() else { return Ok(()) };
+                let value = match open {
+                    Open::Seq(items) => Yaml::Seq(items),
+                    Open::Map(members, _) => Yaml::Map(members),
+                };
+                self.close(Node { place, value }, anchor)
+            }
+            Event::Alias(id) => {
+                let known = self.anchors.iter().rev().find(|(a, _)| *a == id).map(|(_, n)| n);
+                let Some(node) = known.cloned() else {
+                    let what = "alias to an anchor that is not complete here";
+                    return Err(Diagnostic::error(Code::Yaml, place, what));
+                };
+                self.count(size(&node), place)?;
+                self.close(Node { place, ..node }, 0)
+            }
+            Event::DocumentEnd | Event::DocumentStart(_) => {
+                self.anchors.clear();
+                Ok(())
+            }
+            Event::Nothing | Event::StreamStart | Event::StreamEnd => Ok(()),
+        }
+    }
+
+    /// Whether the next node is a key; keys stay as they are written, be they `yes` or `010`.
+    fn at_key(&self) -> bool {
+        matches!(self.open.last(), Some((Open::Map(_, None), ..)))
+    }
+
+    fn push(&mut self, open: Open, place: Place, anchor: usize) -> Result<(), Diagnostic> {
+        self.count(1, place)?;
+        if self.open.len() >= YAML_DEPTH_MAX {
+            let what = format!("nested deeper than the limit of {YAML_DEPTH_MAX}");
+            return Err(Diagnostic::error(Code::Yaml, place, what));
+        }
+        self.open.push((open, place, anchor));
+        Ok(())
+    }
+
+    fn count(&mut self, n: usize, place: Place) -> Result<(), Diagnostic> {
+        self.nodes += n;
+        if self.nodes <= YAML_NODES_MAX {
+            return Ok(());
+        }
+        let what = format!("more than {YAML_NODES_MAX} nodes, aliases expanded");
+        Err(Diagnostic::error(Code::Yaml, place, what))
+    }
+
+    fn close(&mut self, node: Node, anchor: usize) -> Result<(), Diagnostic> {
+        if anchor > 0 {
+            self.anchors.push((anchor, node.clone()));
+        }
+        match self.open.last_mut() {
+            None => self.documents.push(node),
+            Some((Open::Seq(items), ..)) => items.push(node),
+            Some((Open::Map(members, pending), ..)) => match pending.take() {
+                None => *pending = Some(key(node, members)?),
+                Some(key) => members.push((key, node)),
+            },
+        }
+        Ok(())
+    }
+}
+
+fn key(node: Node, members: &[(Key, Node)]) -> Result<Key, Diagnostic> {
+    let Some(text) = node.scalar_text() else {
+        let what = format!("a key must be text, this is {}", node.kind());
+        return Err(Diagnostic::error(Code::Yaml, node.place, what));
+    };
+    if let Some((first, _)) = members.iter().find(|(k, _)| k.text == text) {
+        let what = format!("duplicate key `{text}`: the first is on line {}", first.place.line);
+        let help = "a YAML loader would keep only one of the two; put the values into one list";
+        return Err(Diagnostic::error(Code::DuplicateKey, node.place, what).help(help));
+    }
+    Ok(Key { place: node.place, text })
+}
+
+fn size(node: &Node) -> usize {
+    match &node.value {
+        Yaml::Seq(items) => 1 + items.iter().map(size).sum::<usize>(),
+        Yaml::Map(members) => 1 + members.iter().map(|(_, n)| 1 + size(n)).sum::<usize>(),
+        _ => 1,
+    }
+}
+
+/// What a plain scalar means to a YAML 1.1 loader.
+fn resolve(text: &str) -> Yaml {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => return Yaml::Null,
+        "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => {
+            return Yaml::Bool(true);
+        }
+        "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => {
+            return Yaml::Bool(false);
+        }
+        _ => {}
+    }
+    int(text).or_else(|| float(text)).unwrap_or_else(|| Yaml::Str(text.to_owned()))
+}
+
+fn int(text: &str) -> Option<Yaml> {
+    let (negative, body) = match text.as_bytes().first()? {
+        b'-' => (true, &text[1..]),
+        b'+' => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let digits: String = body.chars().filter(|c| *c != '_').collect();
+    let (radix, digits) = match body.as_bytes() {
+        [b'0', b'x', _, ..] => (16, &digits[2..]),
+        [b'0', b'b', _, ..] => (2, &digits[2..]),
+        [b'0'] => (10, digits.as_str()),
+        [b'0', ..] => (8, &digits[1..]),
+        [b'1'..=b'9', ..] if body.contains(':') => return sexagesimal(body, negative),
+        [b'1'..=b'9', ..] => (10, digits.as_str()),
+        _ => return None,
+    };
+    if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) {
+        return None;
+    }
+    match i128::from_str_radix(digits, radix).ok().map(|n| if negative { -n } else { n }) {
+        Some(n) => Some(i64::try_from(n).map_or(Yaml::Float(n as f64), Yaml::Int)),
+        None => digits.parse().ok().map(Yaml::Float),
+    }
+}
+
+/// `1:30` is ninety to a YAML 1.1 loader: digits in base sixty.
+fn sexagesimal(body: &str, negative: bool) -> Option<Yaml> {
+    let mut total: i64 = 0;
+    for (i, part) in body.split(':').enumerate() {
+        let part: String = part.chars().filter(|c| i > 0 || *c != '_').collect();
+        let short = i == 0 || (part.len() <= 2 && !part.is_empty());
+        let n: i64 = part.chars().all(|c| c.is_ascii_digit()).then(|| part.parse().ok())??;
+        if !short || (i > 0 && n > 59) {
+            return None;
+        }
+        total = total.checked_mul(60)?.checked_add(n)?;
+    }
+    Some(Yaml::Int(if negative { -total } else { total }))
+}
+
+/// PyYAML wants a point in a float, and a sign in its exponent: `1e3` is text.
+fn float(text: &str) -> Option<Yaml> {
+    let body = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let negative = text.starts_with('-');
+    if matches!(body, ".inf" | ".Inf" | ".INF") {
+        return Some(Yaml::Float(if negative { f64::NEG_INFINITY } else { f64::INFINITY }));
+    }
+    if matches!(text, ".nan" | ".NaN" | ".NAN") {
+        return Some(Yaml::Float(f64::NAN));
+    }
+    let (mantissa, exponent) = match body.find(['e', 'E']) {
+        Some(i) => (&body[..i], Some(&body[i + 1..])),
+        None => (body, None),
+    };
+    let (whole, fraction) = mantissa.split_once('.')?;
+    let all = |s: &str| s.bytes().all(|b| b.is_ascii_digit() || b == b'_');
+    let some_digit = mantissa.bytes().any(|b| b.is_ascii_digit());
+    if !all(whole) || !all(fraction) || !some_digit || whole.starts_with('_') {
+        return None;
+    }
+    if let Some(e) = exponent {
+        let digits = e.strip_prefix(['-', '+'])?;
+        if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+    }
+    let plain: String = text.chars().filter(|c| *c != '_').collect();
+    plain.parse().ok().map(Yaml::Float)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_scalars_resolve_as_in_yaml_1_1() {
+        let text = |s: &str| Yaml::Str(s.to_owned());
+        for (plain, expect) in [
+            ("yes", Yaml::Bool(true)),
+            ("Off", Yaml::Bool(false)),
+            ("y", text("y")),
+            ("~", Yaml::Null),
+            ("42", Yaml::Int(42)),
+            ("-1_000", Yaml::Int(-1000)),
+            ("010", Yaml::Int(8)),
+            ("0o10", text("0o10")),
+            ("0x1F", Yaml::Int(31)),
+            ("00000429", text("00000429")),
+            ("1:30", Yaml::Int(90)),
+            ("1.5", Yaml::Float(1.5)),
+            ("1e3", text("1e3")),
+            ("1.0e+3", Yaml::Float(1000.0)),
+            ("1.0e3", text("1.0e3")),
+            ("2024-01-01", text("2024-01-01")),
+            ("1.2.3", text("1.2.3")),
+            ("10.0.0.1", text("10.0.0.1")),
+            ("-", text("-")),
+            (".", text(".")),
+            ("18446744073709551616", Yaml::Float(18446744073709551616.0)),
+        ] {
+            assert_eq!(resolve(plain), expect, "{plain}");
+        }
+    }
+
+    #[test]
+    fn quoted_scalars_stay_text_and_places_are_known() {
+        let docs = parse("a: '1'\nb:\n  - true\n---\nc: x\n").expect("parses");
+        assert_eq!(docs.len(), 2);
+        assert_eq!(docs[0].get("a").map(|n| &n.value), Some(&Yaml::Str("1".into())));
+        let item = docs[0].get("b").map(|n| n.value.clone());
+        assert!(matches!(item, Some(Yaml::Seq(items)) if items[0].place == Place::new(3, 5)));
+    }
+
+    #[test]
+    fn duplicate_keys_and_alias_bombs_are_refused_with_their_place() {
+        let e = parse("a: 1\nb: 2\na: 3\n").expect_err("duplicate");
+        assert_eq!((e.code, e.place), (Code::DuplicateKey, Place::new(3, 1)));
+        let mut bomb = String::from("a0: &a0 [1,1,1,1,1,1,1,1,1,1]\n");
+        for i in 1..9 {
+            let refs = vec![format!("*a{}", i - 1); 10].join(",");
+            bomb += &format!("a{i}: &a{i} [{refs}]\n");
+        }
+        assert_eq!(parse(&bomb).expect_err("bomb").code, Code::Yaml);
+    }
+}
