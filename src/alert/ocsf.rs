@@ -1,0 +1,266 @@
+//! The OCSF document (Detection Finding, 2004, schema 1.8.0).
+
+use serde_json::{Value, json};
+
+use super::{Alert, GAP_RULE, Gap, attack};
+use crate::event::{Event, FieldPath};
+use crate::ids::{AlertId, Coordinate, RuleId};
+use crate::limits::ALERT_EVENT_BYTES_MAX;
+use crate::rule::{CorrelationKind, Header, Level};
+use crate::time::Timestamp;
+
+/// Everything that a document needs.
+pub struct Draft<'r> {
+    pub id: AlertId,
+    pub revision: u64,
+    pub head: &'r Header,
+    pub kind: &'static str,
+    pub analytic_type: (u8, &'static str),
+    pub time: Timestamp,
+    pub window: (Timestamp, Timestamp),
+    pub count: u64,
+    pub summary: String,
+    pub evidence: Vec<Coordinate>,
+    pub entities: Vec<(String, String)>,
+    pub details: Value,
+    pub event: Option<Value>,
+    pub related: Vec<(RuleId, String)>,
+}
+
+/// `finding_info.types` of a correlation.
+pub fn kind_name(kind: &CorrelationKind) -> &'static str {
+    match kind {
+        CorrelationKind::EventCount(_) => "sigma.correlation.event_count",
+        CorrelationKind::ValueCount { .. } => "sigma.correlation.value_count",
+        CorrelationKind::Temporal { .. } => "sigma.correlation.temporal",
+        CorrelationKind::TemporalOrdered => "sigma.correlation.temporal_ordered",
+        CorrelationKind::Spike(_) => "watchfire.anomaly.spike",
+    }
+}
+
+/// The fields that the rule wants shown and the event has; without a wish, those that name entities.
+pub fn named_fields(event: &Event<'_>, wanted: &[String]) -> Vec<(String, String)> {
+    let usual = ["user", "src_ip", "host", "User", "Computer", "Image", "CommandLine"];
+    let names: Vec<&str> = match wanted {
+        [] => usual.to_vec(),
+        names => names.iter().map(String::as_str).collect(),
+    };
+    let read = |name: &str| {
+        let text = event.text(&FieldPath::new(name))?;
+        Some((name.to_owned(), text.chars().take(256).collect()))
+    };
+    names.into_iter().filter_map(read).collect()
+}
+
+/// The event as JSON, what mappings read out of it beside it; a note in its place when too large.
+pub fn event_json(event: &Event<'_>) -> Value {
+    let body = serde_json::to_value(&event.body).unwrap_or_default();
+    let derived = serde_json::to_value(&event.derived).unwrap_or_default();
+    let size = body.to_string().len() + derived.to_string().len();
+    if size > ALERT_EVENT_BYTES_MAX {
+        return json!({"truncated": true, "bytes": size});
+    }
+    match derived.as_object().is_some_and(|d| d.is_empty()) {
+        true => body,
+        false => {
+            let mut body = body;
+            for (name, value) in derived.as_object().cloned().unwrap_or_default() {
+                body[name] = value;
+            }
+            body
+        }
+    }
+}
+
+impl Draft<'_> {
+    /// Writes the document.
+    pub fn finish(self, summary: String, at: Coordinate) -> Alert {
+        let mut document = self.document();
+        document["finding_info"] = self.finding_info();
+        document["evidences"] = self.evidences();
+        document["unmapped"] = json!({"watchfire": self.ours()});
+        let observables: Vec<Value> =
+            self.entities.iter().filter_map(|(n, v)| observable(n, v)).collect();
+        if !observables.is_empty() {
+            document["observables"] = observables.into();
+        }
+        Alert {
+            id: self.id,
+            revision: self.revision,
+            rule: self.head.id.clone(),
+            title: self.head.title.clone(),
+            level: self.head.level,
+            time: self.time,
+            at,
+            summary,
+            body: document.to_string().into_bytes(),
+        }
+    }
+
+    fn document(&self) -> Value {
+        let (severity_id, severity) = severity(self.head.level);
+        let first = self.revision == 1;
+        let (activity_id, activity) = if first { (1, "Create") } else { (2, "Update") };
+        json!({
+            "class_uid": 2004, "class_name": "Detection Finding",
+            "category_uid": 2, "category_name": "Findings",
+            "activity_id": activity_id, "activity_name": activity,
+            "type_uid": 200_400 + activity_id, "type_name": format!("Detection Finding: {activity}"),
+            "severity_id": severity_id, "severity": severity,
+            "status_id": 1, "status": "New", "is_alert": true,
+            "time": self.time.millis(),
+            "start_time": self.window.0.millis(), "end_time": self.window.1.millis(),
+            "timezone_offset": 0,
+            "message": self.summary,
+            "count": self.count,
+            "metadata": {
+                "version": "1.8.0",
+                "uid": format!("{}-{:04}", self.id, self.revision),
+                "sequence": self.revision,
+                "product": {
+                    "name": "Watchfire", "vendor_name": "Watchfire",
+                    "version": env!("CARGO_PKG_VERSION"),
+                },
+                "log_name": "alerts",
+            },
+        })
+    }
+
+    fn finding_info(&self) -> Value {
+        let head = self.head;
+        let related: Vec<Value> = self
+            .related
+            .iter()
+            .map(|(id, title)| json!({"type_id": 1, "type": "Rule", "uid": id.0, "name": title}))
+            .collect();
+        let mut info = json!({
+            "uid": self.id.to_string(),
+            "title": head.title,
+            "types": [self.kind],
+            "analytic": {
+                "type_id": self.analytic_type.0, "type": self.analytic_type.1,
+                "uid": head.id.0, "name": head.title, "version": head.version,
+                "category": self.kind.replace('.', "/"),
+            },
+            "attacks": attack::attacks(&head.tags),
+            "created_time": self.time.millis(),
+            "first_seen_time": self.window.0.millis(),
+            "last_seen_time": self.window.1.millis(),
+            "related_events_count": self.count,
+            "related_events": self.evidence.iter().map(related_event).collect::<Vec<_>>(),
+            "tags": [
+                {"name": "level", "value": head.level.as_str()},
+                {"name": "sigma", "values": head.tags},
+            ],
+        });
+        if let Some(description) = &head.description {
+            info["desc"] = description.as_str().into();
+        }
+        if !related.is_empty() {
+            info["related_analytics"] = related.into();
+        }
+        info
+    }
+
+    fn evidences(&self) -> Value {
+        let Some(at) = self.evidence.last() else { return json!([]) };
+        let mut data = json!({"kafka": coordinate(at), "role": "trigger"});
+        if let Some(event) = &self.event {
+            data["event"] = event.clone();
+        }
+        json!([{"uid": format!("kafka:{at}"), "data": data}])
+    }
+
+    /// What OCSF has no place for: the rule with its author, and how it came to fire.
+    fn ours(&self) -> Value {
+        let head = self.head;
+        let mut ours = self.details.clone();
+        ours["rule"] = json!({
+            "id": head.id.0, "title": head.title, "level": head.level.as_str(),
+            "status": head.status, "author": head.author, "license": head.license,
+            "references": head.references, "tags": head.tags,
+            "falsepositives": head.falsepositives,
+        });
+        ours["revision"] = self.revision.into();
+        ours["rule_hash"] = head.version.as_str().into();
+        ours
+    }
+}
+
+/// The document about lost records.
+pub fn gap(id: AlertId, gap: &Gap, summary: String, at: Coordinate) -> Alert {
+    let document = json!({
+        "class_uid": 2004, "class_name": "Detection Finding",
+        "category_uid": 2, "category_name": "Findings",
+        "activity_id": 1, "activity_name": "Create",
+        "type_uid": 200_401, "type_name": "Detection Finding: Create",
+        "severity_id": 5, "severity": "Critical", "status_id": 1, "status": "New",
+        "is_alert": true,
+        "time": gap.time.millis(), "timezone_offset": 0,
+        "message": summary, "count": gap.count(),
+        "metadata": {
+            "version": "1.8.0", "uid": format!("{id}-0001"), "sequence": 1,
+            "product": {
+                "name": "Watchfire", "vendor_name": "Watchfire",
+                "version": env!("CARGO_PKG_VERSION"),
+            },
+            "log_name": "alerts",
+        },
+        "finding_info": {
+            "uid": id.to_string(), "title": "Events lost to retention",
+            "types": ["watchfire.gap.detected"],
+            "analytic": {
+                "type_id": 1, "type": "Rule", "uid": GAP_RULE, "name": "Events lost to retention",
+            },
+            "created_time": gap.time.millis(),
+            "tags": [{"name": "level", "value": "critical"}],
+        },
+        "unmapped": {"watchfire": {
+            "gap": {
+                "topic": gap.topic, "partition": gap.partition, "from": gap.from, "to": gap.to,
+                "count": gap.count(), "detected_by": gap.detected_by,
+            },
+            "revision": 1,
+        }},
+    });
+    Alert {
+        id,
+        revision: 1,
+        rule: RuleId(GAP_RULE.into()),
+        title: "Events lost to retention".to_owned(),
+        level: Level::Critical,
+        time: gap.time,
+        at,
+        summary,
+        body: document.to_string().into_bytes(),
+    }
+}
+
+fn coordinate(at: &Coordinate) -> Value {
+    json!({"topic": &*at.topic, "partition": at.partition, "offset": at.offset})
+}
+
+fn related_event(at: &Coordinate) -> Value {
+    json!({"uid": format!("kafka:{at}"), "type": &*at.topic})
+}
+
+fn severity(level: Level) -> (u8, &'static str) {
+    match level {
+        Level::Informational => (1, "Informational"),
+        Level::Low => (2, "Low"),
+        Level::Medium => (3, "Medium"),
+        Level::High => (4, "High"),
+        Level::Critical => (5, "Critical"),
+    }
+}
+
+/// Entities that OCSF has a type for.
+fn observable(name: &str, value: &str) -> Option<Value> {
+    let (type_id, kind) = match name {
+        "host" | "hostname" | "Computer" | "Hostname" => (1, "Hostname"),
+        "src_ip" | "dst_ip" | "SourceIp" | "DestinationIp" | "IpAddress" => (2, "IP Address"),
+        "user" | "User" | "TargetUserName" | "SubjectUserName" => (4, "User Name"),
+        _ => return None,
+    };
+    Some(json!({"name": name, "type_id": type_id, "type": kind, "value": value}))
+}

@@ -1,0 +1,50 @@
+//! The command line: one file per subcommand.
+
+mod eval;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Exit code when nothing is wrong.
+const FINE: u8 = 0;
+/// Exit code when no rule could be loaded.
+const RULE_ERROR: u8 = 2;
+/// Exit code for wrong usage, configuration or surroundings.
+const USAGE: u8 = 3;
+
+/// Stream-processing threat and anomaly detection on Kafka.
+#[derive(Parser)]
+#[command(name = "watchfire", version, about, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Eval(eval::Args),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            let code = if e.use_stderr() { USAGE } else { FINE };
+            // A closed pipe is no reason to fail while printing help.
+            let _ = e.print();
+            return ExitCode::from(code);
+        }
+    };
+    let done = match cli.command {
+        Command::Eval(args) => eval::run(args),
+    };
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::from(USAGE)
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The second stage: matches and markers of one partition → findings → alerts.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::alert::{self, Alert};
+use crate::correlate::{Finding, Fold, Match};
+use crate::rule::RuleSet;
+use crate::window::{Progress, SourceClock};
+
+/// How far one source partition has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progressed {
+    /// Source topic.
+    #[serde(rename = "t")]
+    pub topic: Arc<str>,
+    /// Source partition.
+    #[serde(rename = "p")]
+    pub partition: i32,
+    /// How far.
+    #[serde(rename = "w")]
+    pub progress: Progress,
+}
+
+/// A statement about event time that a first-stage worker makes to every partition of the second.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marker {
+    /// All source topics with how many partitions each has.
+    #[serde(rename = "n")]
+    pub topics: Vec<(Arc<str>, i32)>,
+    /// How far the worker's own partitions have come.
+    #[serde(rename = "w")]
+    pub progress: Vec<Progressed>,
+}
+
+/// One record of the topic between the stages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// A match of a rule.
+    #[serde(rename = "m")]
+    Match(Match),
+    /// A statement about event time.
+    #[serde(rename = "k")]
+    Marker(Marker),
+}
+
+impl Message {
+    /// The record's value. JSON, so that the topic can be read by people asking why an alert fired.
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Reads a record's value.
+    ///
+    /// # Errors
+    /// When it is not what [`Message::encode`] writes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+}
+
+/// The second stage for one partition: a pure function of its records in their order.
+pub struct Correlate {
+    rules: Arc<RuleSet>,
+    fold: Fold,
+    clock: SourceClock,
+    findings: Vec<Finding>,
+}
+
+impl Correlate {
+    /// An empty state.
+    pub fn new(rules: Arc<RuleSet>) -> Self {
+        let fold = Fold::new(Arc::clone(&rules), false);
+        Self { rules, fold, clock: SourceClock::default(), findings: Vec::new() }
+    }
+
+    /// Takes the next record; alerts that it brings about are added to `alerts`.
+    pub fn record(&mut self, message: Message, alerts: &mut Vec<Alert>) {
+        match message {
+            Message::Match(event) => {
+                self.fold.offer(event, &mut self.findings);
+            }
+            Message::Marker(marker) => {
+                for (topic, partitions) in &marker.topics {
+                    self.clock.expect(topic, *partitions);
+                }
+                for p in &marker.progress {
+                    self.clock.advance(&p.topic, p.partition, p.progress);
+                }
+                if let Some(watermark) = self.clock.watermark() {
+                    self.fold.advance(watermark, &mut self.findings);
+                }
+            }
+        }
+        let published = |f: &Finding| self.rules.correlations[f.rule].alerts;
+        alerts.extend(
+            self.findings.drain(..).filter(published).map(|f| alert::of_finding(&self.rules, &f)),
+        );
+    }
+
+    /// The keyed state, for its counts.
+    pub fn fold(&self) -> &Fold {
+        &self.fold
+    }
+}

@@ -1,0 +1,13 @@
+//! One record in, outputs out: the two stages as pure values.
+//!
+//! The first stage ([`Filter`]) decodes records and matches rules; the second ([`Correlate`]) folds
+//! matches into findings. Neither does I/O: who drives them (Kafka, files, tests) carries the outputs.
+//!
+//! Accounting: read = quiet + detected + rejected. What the second stage cannot use (late, missing
+//! field) it counts by itself.
+
+mod correlate;
+mod filter;
+
+pub use correlate::{Correlate, Marker, Message, Progressed};
+pub use filter::{Counts, Detected, Filter, FilterOutput, Record, Rejected, Routed};
