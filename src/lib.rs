@@ -36,6 +36,20 @@ pub mod pipeline;
 
 // Pure up to here; below are the edges.
 
+pub mod config;
+
+pub mod metrics;
+
+pub mod kafka;
+
+pub mod broker;
+
+pub mod source;
+
+pub mod sink;
+
+pub mod http;
+
 pub mod runtime;
 
 pub mod cli;

@@ -44,9 +44,6 @@ pub const FUTURE_SKEW_MICROS_MAX: i64 = 300 * 1_000_000;
 /// A jump of event time ahead of its partition that needs a second event to be believed.
 pub const FRONTIER_JUMP_MICROS_MAX: i64 = 300 * 1_000_000;
 
-/// How far behind the wall clock the frontier of an idle, caught-up partition stays.
-pub const IDLE_SLACK_MICROS: i64 = 1_000_000;
-
 /// How many coordinates of contributing events an alert names at its start and at its end.
 pub const EVIDENCE_EACH_END_MAX: usize = 10;
 
@@ -74,6 +71,9 @@ pub const EPOCH_OUTPUTS_MAX: usize = 5_000;
 /// Bytes of outputs after which a worker commits before its interval is over.
 pub const EPOCH_OUTPUT_BYTES_MAX: usize = 4 << 20;
 
+/// How long positions wait to be committed when there is no output to commit them with.
+pub const OFFSETS_ONLY_COMMIT_MS: u64 = 1_000;
+
 /// Memory of one librdkafka consumer queue, in KiB.
 pub const CONSUMER_QUEUE_KIB: usize = 32 << 10;
 
@@ -86,6 +86,14 @@ pub const SESSION_TIMEOUT_MS: u64 = 10_000;
 /// Longest wait for one call to the broker (metadata, offsets, commit).
 pub const BROKER_CALL_MS_MAX: u64 = 10_000;
 
+/// How often the partition counts of source topics are looked up.
+pub const METADATA_REFRESH_MS: u64 = 10_000;
+
+/// First wait before a failed worker is built anew; it doubles up to the next bound.
+pub const RESTART_BACKOFF_MS_MIN: u64 = 200;
+
+/// Longest wait before a failed worker is built anew.
+pub const RESTART_BACKOFF_MS_MAX: u64 = 5_000;
+
 const _: () = assert!(DEAD_LETTER_BYTES_MAX < EVENT_BYTES_MAX);
-const _: () = assert!(IDLE_SLACK_MICROS < FUTURE_SKEW_MICROS_MAX);
 const _: () = assert!(BROKER_CALL_MS_MAX <= TRANSACTION_TIMEOUT_MS);

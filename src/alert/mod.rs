@@ -5,8 +5,10 @@
 //! it, as SigmaHQ's licence (DRL 1.1) asks.
 
 mod attack;
+mod head;
 mod ocsf;
 
+pub use head::{AlertHead, HeadError};
 use serde_json::{Map, Value, json};
 
 use crate::correlate::Finding;

@@ -1,6 +1,8 @@
 //! The command line: one file per subcommand.
 
 mod eval;
+mod logging;
+mod run;
 
 use std::process::ExitCode;
 
@@ -24,6 +26,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Eval(eval::Args),
+    Run(run::Args),
 }
 
 /// Runs the command line of this process.
@@ -39,6 +42,7 @@ pub fn main() -> ExitCode {
     };
     let done = match cli.command {
         Command::Eval(args) => eval::run(args),
+        Command::Run(args) => run::run(&args),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::alert::{self, Alert};
 use crate::correlate::{Finding, Fold, Match};
 use crate::rule::RuleSet;
+use crate::time::Timestamp;
 use crate::window::{Progress, SourceClock};
 
 /// How far one source partition has come.
@@ -21,6 +22,9 @@ pub struct Progressed {
     /// How far.
     #[serde(rename = "w")]
     pub progress: Progress,
+    /// As of when, by the reader's clock.
+    #[serde(rename = "d")]
+    pub at: Timestamp,
 }
 
 /// A statement about event time that a first-stage worker makes to every partition of the second.
@@ -86,7 +90,7 @@ impl Correlate {
                     self.clock.expect(topic, *partitions);
                 }
                 for p in &marker.progress {
-                    self.clock.advance(&p.topic, p.partition, p.progress);
+                    self.clock.advance(&p.topic, p.partition, p.progress, p.at);
                 }
                 if let Some(watermark) = self.clock.watermark() {
                     self.fold.advance(watermark, &mut self.findings);

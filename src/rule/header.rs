@@ -24,8 +24,12 @@ pub enum Level {
 }
 
 impl Level {
+    /// All levels, the lowest first.
+    pub const ALL: [Self; 5] =
+        [Self::Informational, Self::Low, Self::Medium, Self::High, Self::Critical];
+
     /// The level as rules write it.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Informational => "informational",
             Self::Low => "low",
@@ -37,8 +41,7 @@ impl Level {
 
     /// Reads a level as rules write it.
     pub fn parse(text: &str) -> Option<Self> {
-        let all = [Self::Informational, Self::Low, Self::Medium, Self::High, Self::Critical];
-        all.into_iter().find(|l| l.as_str() == text)
+        Self::ALL.into_iter().find(|l| l.as_str() == text)
     }
 }
 

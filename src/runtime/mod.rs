@@ -1,7 +1,18 @@
 //! Start and stop, worker loops, and what they need from the machine.
 
+mod alerts;
 mod clock;
+mod correlate;
 mod files;
+mod filter;
+mod service;
+mod shared;
+mod signals;
+mod views;
+mod worker;
 
 pub use clock::{Stopwatch, SystemClock, Usage};
 pub use files::{LoadError, LoadedRules, load_mappings, load_rules};
+pub use service::{Service, ServiceError};
+pub use shared::{OwnTopics, Shared};
+pub use signals::terminated;

@@ -20,7 +20,7 @@ mod values;
 mod watermark;
 
 pub use episode::{Episode, Evidence};
-pub use watermark::{Frontier, Progress, SourceClock};
+pub use watermark::{Frontier, PartitionClock, Progress, SourceClock};
 
 use crate::ids::Coordinate;
 use crate::time::Timestamp;

@@ -2,8 +2,16 @@
 //!
 //! A watermark W promises: no event before W is still to come, save what is then called late. Each
 //! source partition has its own; together the slowest counts, over *all* partitions that the topic
-//! has. A partition that lags holds the others up. One that is empty, with nothing left to read, does
-//! not. One that was read to its end goes on at the pace of the wall clock, from its last event.
+//! has. A partition that lags holds the others up, however long.
+//!
+//! One that has been read to its end has nothing older to add to what the others had shown by then:
+//! it lets event time come as far as any of them was *at that date*, and no further until it is seen
+//! at its end again. So it does not matter in which order partitions happen to be fetched; and when
+//! its reader dies, nobody renews the statement, and the partition holds the others up. When all are
+//! at their ends, event time goes on at the pace of the wall clock from the latest event, so a replay
+//! of old records stays in its own time.
+//!
+//! All dates come from the readers' statements: the watermark is a function of the records alone.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,22 +61,82 @@ impl Frontier {
     }
 }
 
-/// How far one source partition has come.
+/// How far one source partition has come; lateness is taken off already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Progress {
-    /// No event before this is expected any more; lateness is taken off already.
+    /// It is being read: no event before this is expected any more.
     #[serde(rename = "w")]
-    Watermark(Timestamp),
+    Active(Timestamp),
+    /// It was read to its end; event time as the wall clock carries it on.
+    #[serde(rename = "i")]
+    AtEnd(Timestamp),
     /// It never held an event, and there is nothing to read.
     #[serde(rename = "e")]
     Empty,
+}
+
+impl Progress {
+    fn time(self) -> Timestamp {
+        match self {
+            Self::Active(t) | Self::AtEnd(t) => t,
+            Self::Empty => Timestamp::MIN,
+        }
+    }
+}
+
+/// Event time of one source partition, as its reader sees it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PartitionClock {
+    frontier: Frontier,
+    /// When its last event was read, by the wall clock.
+    read_at: Timestamp,
+    /// When it was last seen read to its end, by the wall clock.
+    ended_at: Option<Timestamp>,
+}
+
+impl PartitionClock {
+    /// Takes the time of an event and when it was read; true as for [`Frontier::observe`].
+    pub fn observe(&mut self, time: Timestamp, now: Timestamp) -> bool {
+        self.read_at = now;
+        self.frontier.observe(time)
+    }
+
+    /// Takes that everything up to the end had been read at `now`.
+    pub fn reached_end(&mut self, now: Timestamp) {
+        self.ended_at = self.ended_at.max(Some(now));
+    }
+
+    /// How far event time has come, lateness taken off, as of when; `None` while nothing can be said.
+    pub fn progress(&self, lateness: i64) -> Option<(Progress, Timestamp)> {
+        let at_end = self.ended_at.filter(|t| *t >= self.read_at);
+        match (self.frontier.latest(), at_end) {
+            (None, ended) => ended.map(|t| (Progress::Empty, t)),
+            (Some(latest), None) => Some((Progress::Active(latest.minus(lateness)), self.read_at)),
+            (Some(latest), Some(ended)) => {
+                let last = self.frontier.at_end().unwrap_or(latest);
+                let carried_on = last.plus(ended.since(self.read_at));
+                Some((Progress::AtEnd(carried_on.minus(lateness)), ended))
+            }
+        }
+    }
+}
+
+/// What is known of one partition.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    /// The latest event time that it is known to have reached.
+    reached: Timestamp,
+    /// As of when.
+    at: Timestamp,
+    /// How far it lets the watermark come.
+    allows: Timestamp,
 }
 
 /// The watermark over all partitions of all source topics.
 #[derive(Clone, Debug, Default)]
 pub struct SourceClock {
     partitions: BTreeMap<Arc<str>, i32>,
-    progress: BTreeMap<(Arc<str>, i32), Progress>,
+    known: BTreeMap<(Arc<str>, i32), Known>,
     watermark: Option<Timestamp>,
 }
 
@@ -79,35 +147,38 @@ impl SourceClock {
         *known = (*known).max(partitions);
     }
 
-    /// Takes the progress of one partition; it cannot go back.
-    pub fn advance(&mut self, topic: &Arc<str>, partition: i32, progress: Progress) {
-        let entry = self.progress.entry((Arc::clone(topic), partition)).or_insert(progress);
-        *entry = match (*entry, progress) {
-            (Progress::Watermark(a), Progress::Watermark(b)) => Progress::Watermark(a.max(b)),
-            (Progress::Watermark(a), Progress::Empty) => Progress::Watermark(a),
-            (Progress::Empty, new) => new,
+    /// Takes what a partition's reader said as of `at`.
+    pub fn advance(&mut self, topic: &Arc<str>, partition: i32, said: Progress, at: Timestamp) {
+        let place = (Arc::clone(topic), partition);
+        let before = self.known.get(&place).map_or(Timestamp::MIN, |k| k.reached);
+        let reached = said.time().max(before);
+        let allows = match said {
+            Progress::Active(_) => reached,
+            Progress::AtEnd(_) | Progress::Empty => {
+                let by_then = self.known.values().filter(|k| k.at <= at).map(|k| k.reached);
+                by_then.fold(reached, Timestamp::max)
+            }
         };
+        self.known.insert(place, Known { reached, at, allows });
     }
 
     /// The watermark of all: `None` while a partition has not reported, or all are empty. It never
     /// goes back.
     pub fn watermark(&mut self) -> Option<Timestamp> {
-        let slowest = self.slowest();
-        self.watermark = self.watermark.max(slowest);
+        let allowed = self.allowed().filter(|t| *t > Timestamp::MIN);
+        self.watermark = self.watermark.max(allowed);
         self.watermark
     }
 
-    fn slowest(&self) -> Option<Timestamp> {
-        let mut slowest: Option<Timestamp> = None;
+    fn allowed(&self) -> Option<Timestamp> {
+        let mut least: Option<Timestamp> = None;
         for (topic, count) in &self.partitions {
             for partition in 0..*count {
-                match self.progress.get(&(Arc::clone(topic), partition))? {
-                    Progress::Empty => {}
-                    Progress::Watermark(w) => slowest = Some(slowest.map_or(*w, |s| s.min(*w))),
-                }
+                let known = self.known.get(&(Arc::clone(topic), partition))?;
+                least = Some(least.map_or(known.allows, |l| l.min(known.allows)));
             }
         }
-        slowest
+        least
     }
 }
 
@@ -128,21 +199,74 @@ mod tests {
         assert_eq!(frontier.latest(), Some(hour));
     }
 
+    fn wall(seconds: i64) -> Timestamp {
+        Timestamp(1_000_000_000_000_000 + seconds * 1_000_000)
+    }
+
     #[test]
-    fn the_slowest_partition_of_all_counts_and_an_empty_one_does_not() {
+    fn at_its_end_a_partition_goes_on_at_the_pace_of_the_wall_clock() {
+        let mut clock = PartitionClock::default();
+        assert_eq!(clock.progress(0), None);
+        clock.reached_end(wall(0));
+        assert_eq!(clock.progress(0), Some((Progress::Empty, wall(0))));
+        clock.observe(Timestamp(50), wall(10));
+        let active = |t| Some((Progress::Active(Timestamp(t)), wall(10)));
+        assert_eq!(clock.progress(0), active(50), "it lags again");
+        assert_eq!(clock.progress(20), active(30), "lateness is taken off");
+        clock.reached_end(wall(9));
+        assert_eq!(clock.progress(0), active(50), "an old statement about the end");
+        clock.reached_end(wall(15));
+        assert_eq!(clock.progress(0), Some((Progress::AtEnd(Timestamp(5_000_050)), wall(15))));
+    }
+
+    /// A clock over partitions 0..n of one topic, and a way to feed it.
+    fn clock(partitions: i32) -> impl FnMut(i32, Progress, i64) -> Option<i64> {
         let topic: Arc<str> = "t".into();
         let mut clock = SourceClock::default();
-        clock.expect(&topic, 3);
-        let at = |t| Progress::Watermark(Timestamp(t));
-        clock.advance(&topic, 0, at(10));
-        clock.advance(&topic, 1, at(5));
-        assert_eq!(clock.watermark(), None, "partition 2 has not reported");
-        clock.advance(&topic, 2, Progress::Empty);
-        assert_eq!(clock.watermark(), Some(Timestamp(5)));
-        clock.advance(&topic, 2, at(1));
-        assert_eq!(clock.watermark(), Some(Timestamp(5)), "it never goes back");
-        clock.advance(&topic, 1, at(20));
-        clock.advance(&topic, 2, at(30));
-        assert_eq!(clock.watermark(), Some(Timestamp(10)));
+        clock.expect(&topic, partitions);
+        move |partition, said, at| {
+            clock.advance(&topic, partition, said, wall(at));
+            clock.watermark().map(|t| t.0)
+        }
+    }
+
+    fn active(t: i64) -> Progress {
+        Progress::Active(Timestamp(t))
+    }
+
+    fn at_end(t: i64) -> Progress {
+        Progress::AtEnd(Timestamp(t))
+    }
+
+    #[test]
+    fn the_slowest_partition_counts_and_it_never_goes_back() {
+        let mut say = clock(3);
+        assert_eq!(say(0, active(10), 0), None);
+        assert_eq!(say(1, active(5), 0), None, "partition 2 has not reported");
+        assert_eq!(say(2, active(7), 0), Some(5));
+        assert_eq!(say(1, active(1), 1), Some(5));
+        assert_eq!(say(1, active(20), 1), Some(7));
+    }
+
+    #[test]
+    fn a_partition_at_its_end_allows_what_others_had_shown_by_then() {
+        let mut say = clock(2);
+        assert_eq!(say(0, Progress::Empty, 0), None);
+        assert_eq!(say(1, active(100), 5), None, "partition 0 was seen empty before that");
+        assert_eq!(say(0, Progress::Empty, 6), Some(100));
+        assert_eq!(say(1, active(200), 7), Some(100));
+        assert_eq!(say(0, active(150), 8), Some(150), "it had older records after all");
+        assert_eq!(say(0, at_end(151), 9), Some(200));
+        assert_eq!(say(1, at_end(203), 10), Some(200));
+        assert_eq!(say(0, at_end(155), 11), Some(203), "all are at their ends");
+    }
+
+    #[test]
+    fn a_dead_reader_holds_the_others_up() {
+        let mut say = clock(2);
+        say(0, active(10), 0);
+        assert_eq!(say(1, at_end(20), 1), Some(10));
+        assert_eq!(say(0, active(500), 60), Some(20), "nobody has looked at partition 1 since");
+        assert_eq!(say(1, at_end(21), 61), Some(500));
     }
 }

@@ -1,0 +1,11 @@
+//! Kafka clients: their settings, their callbacks, the service's own topics, transactions.
+
+mod client;
+mod context;
+mod topics;
+mod transaction;
+
+pub use client::{ClientError, Clients};
+pub use context::{PartitionStats, Rebalance, WorkerContext};
+pub use topics::{TopicError, TopicSpec, ensure_topics, partition_count, retention_ms};
+pub use transaction::{Offsets, TransactionError, Transactional, tpl_of};

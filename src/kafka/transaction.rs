@@ -1,0 +1,208 @@
+//! One transaction per epoch: outputs and offsets together, or neither.
+//!
+//! ```text
+//!            send                    commit
+//!   idle ───────────▶ open ─────────────────────────▶ idle
+//!                      │  abortable: abort, give up
+//!                      │  fatal or unknown: give up   ──▶ (worker is built anew)
+//!                      └──────────────────────────────▶
+//! ```
+//!
+//! After any failure the worker is thrown away with its state and built anew from the committed
+//! offsets: its memory is ahead of Kafka and cannot be trusted. A commit of unknown outcome needs no
+//! guess: initialising the new producer waits for it, and the committed offsets say what happened.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+use super::WorkerContext;
+use crate::limits::BROKER_CALL_MS_MAX;
+
+/// Why an epoch could not be committed.
+#[derive(Debug, thiserror::Error)]
+pub enum TransactionError {
+    /// Another instance uses this worker's name. Trying again would only fence it in turn.
+    #[error("another instance has taken over `{name}`: {reason}")]
+    Fenced {
+        /// The worker's name.
+        name: String,
+        /// What the client said.
+        reason: String,
+    },
+    /// The epoch is lost; the worker must be built anew.
+    #[error("transaction failed: {0}")]
+    Failed(String),
+}
+
+/// Next offset to read by topic and partition.
+pub type Offsets = BTreeMap<(Arc<str>, i32), i64>;
+
+/// Makes librdkafka's list of positions.
+///
+/// # Errors
+/// When librdkafka refuses an offset.
+pub fn tpl_of(offsets: &Offsets) -> Result<TopicPartitionList, KafkaError> {
+    let mut list = TopicPartitionList::with_capacity(offsets.len());
+    for ((topic, partition), offset) in offsets {
+        list.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;
+    }
+    Ok(list)
+}
+
+/// A transactional producer and its open transaction.
+pub struct Transactional {
+    producer: BaseProducer<WorkerContext>,
+    name: String,
+    open: bool,
+    messages: usize,
+    bytes: usize,
+}
+
+impl Transactional {
+    /// Connects and takes over from whoever had this name before; their open transaction is aborted.
+    ///
+    /// # Errors
+    /// When the coordinator cannot be reached in time or refuses.
+    pub fn connect(
+        config: &ClientConfig,
+        name: String,
+        context: WorkerContext,
+    ) -> Result<Self, TransactionError> {
+        let producer = BaseProducer::from_config_and_context(config, context)
+            .map_err(|e| TransactionError::Failed(e.to_string()))?;
+        let connected = Self { producer, name, open: false, messages: 0, bytes: 0 };
+        let wait = Duration::from_millis(3 * BROKER_CALL_MS_MAX);
+        connected.producer.init_transactions(wait).map_err(|e| connected.error(&e))?;
+        Ok(connected)
+    }
+
+    /// Messages of the open epoch.
+    pub fn messages(&self) -> usize {
+        self.messages
+    }
+
+    /// Payload bytes of the open epoch.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds a message to the epoch; begins a transaction when none is open.
+    ///
+    /// # Errors
+    /// When the transaction cannot be begun or the message not be queued.
+    pub fn send(&mut self, record: BaseRecord<'_, [u8], [u8]>) -> Result<(), TransactionError> {
+        self.begin()?;
+        self.messages += 1;
+        self.bytes += record.payload.map_or(0, <[u8]>::len);
+        let mut record = record;
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), same)) => {
+                    self.producer.poll(Duration::from_millis(5));
+                    record = same;
+                }
+                Err((e, _)) => return Err(self.error(&e)),
+            }
+        }
+    }
+
+    /// Commits the outputs of the epoch together with these positions.
+    ///
+    /// # Errors
+    /// [`TransactionError::Fenced`] when another owner has taken over, else `Failed`; then this
+    /// producer must not be used again.
+    pub fn commit(
+        &mut self,
+        offsets: &Offsets,
+        group: &ConsumerGroupMetadata,
+    ) -> Result<(), TransactionError> {
+        let call = Duration::from_millis(BROKER_CALL_MS_MAX);
+        self.begin()?;
+        self.drain()?;
+        let positions = tpl_of(offsets).map_err(|e| self.error(&e))?;
+        let done = retried(|| self.producer.send_offsets_to_transaction(&positions, group, call))
+            .and_then(|()| retried(|| self.producer.commit_transaction(call)));
+        if let Err(e) = done {
+            let error = self.error(&e);
+            if matches!(&e, KafkaError::Transaction(t) if t.txn_requires_abort()) {
+                self.abort();
+            }
+            return Err(error);
+        }
+        (self.open, self.messages, self.bytes) = (false, 0, 0);
+        Ok(())
+    }
+
+    /// Throws the epoch away, as well as that is possible.
+    pub fn abort(&mut self) {
+        // Aborting does not serve deliveries by itself: without this it waits for its whole timeout.
+        let drained = self.drain();
+        if self.open
+            && let Err(error) =
+                self.producer.abort_transaction(Duration::from_millis(BROKER_CALL_MS_MAX))
+        {
+            tracing::warn!(%error, ?drained, worker = self.name, "abort failed");
+        }
+        (self.open, self.messages, self.bytes) = (false, 0, 0);
+    }
+
+    fn begin(&mut self) -> Result<(), TransactionError> {
+        if !self.open {
+            self.producer.begin_transaction().map_err(|e| self.error(&e))?;
+            self.open = true;
+        }
+        Ok(())
+    }
+
+    /// Waits until every message is acknowledged. Leaving that to the commit costs 100 ms a time:
+    /// it looks for acknowledgements only ten times a second.
+    fn drain(&self) -> Result<(), TransactionError> {
+        let mut left_ms = BROKER_CALL_MS_MAX;
+        while self.producer.in_flight_count() > 0 {
+            self.producer.poll(Duration::from_millis(1));
+            left_ms -= 1;
+            if left_ms == 0 {
+                let n = self.producer.in_flight_count();
+                let what = format!("{n} messages unacknowledged after {BROKER_CALL_MS_MAX} ms");
+                return Err(TransactionError::Failed(what));
+            }
+        }
+        match self.producer.context().take_delivery_error() {
+            None => Ok(()),
+            Some(what) => Err(TransactionError::Failed(format!("not delivered: {what}"))),
+        }
+    }
+
+    fn error(&self, e: &KafkaError) -> TransactionError {
+        let fenced = [RDKafkaErrorCode::Fenced, RDKafkaErrorCode::FencedInstanceId];
+        let fatal = self.producer.client().fatal_error();
+        let code = fatal.as_ref().map(|(code, _)| *code).or(e.rdkafka_error_code());
+        if code.is_some_and(|c| fenced.contains(&c)) {
+            return TransactionError::Fenced { name: self.name.clone(), reason: e.to_string() };
+        }
+        let cause = fatal.map(|(_, why)| format!(" (fatal: {why})")).unwrap_or_default();
+        TransactionError::Failed(format!("{e}{cause}"))
+    }
+}
+
+/// Calls again while the client says that this is safe: the outcome is not known yet.
+fn retried(mut call: impl FnMut() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
+    const TRIES: usize = 3;
+    for _ in 1..TRIES {
+        match call() {
+            Err(KafkaError::Transaction(e)) if e.is_retriable() => {
+                tracing::warn!(error = %e, "trying again");
+            }
+            other => return other,
+        }
+    }
+    call()
+}

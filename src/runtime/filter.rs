@@ -1,0 +1,258 @@
+//! The first stage at work: sources → alerts, matches, dead letters, markers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rdkafka::Message as _;
+use rdkafka::message::BorrowedMessage;
+use rdkafka::producer::BaseRecord;
+
+use super::shared::Shared;
+use super::worker::{Assigned, Place, Stage, WorkerError};
+use crate::alert::{self, Gap};
+use crate::config::Start;
+use crate::decode::Decoder;
+use crate::ids::{Coordinate, partition_of};
+use crate::kafka::{PartitionStats, Transactional};
+use crate::pipeline::{Filter, FilterOutput, Marker, Message, Progressed, Record};
+use crate::sink::{send_alert, send_reject};
+use crate::time::Timestamp;
+use crate::window::{PartitionClock, Progress};
+
+/// A source as it runs.
+#[derive(Clone)]
+pub struct SourceSpec {
+    /// Its topic.
+    pub topic: Arc<str>,
+    /// How its records are decoded.
+    pub decoder: Arc<Decoder>,
+    /// How late events may be, microseconds.
+    pub lateness: i64,
+    /// Where to begin without a position.
+    pub start: Start,
+    /// How long the topic keeps records, milliseconds.
+    pub retention_ms: Option<i64>,
+}
+
+struct SourceState {
+    spec: SourceSpec,
+    filter: Filter,
+    /// Events whose clock turned out to be wrong, since the last publication.
+    skewed: u64,
+    /// Records and bytes since the last publication.
+    read: (u64, u64),
+}
+
+#[derive(Default)]
+struct PartitionState {
+    clock: PartitionClock,
+    /// Kafka's time of the last record read.
+    written_at: Option<Timestamp>,
+    /// What the last marker said of it, as of when.
+    said: Option<(Progress, Timestamp)>,
+}
+
+/// The first stage of one worker.
+pub struct FilterStage {
+    shared: Arc<Shared>,
+    number: usize,
+    sources: BTreeMap<Arc<str>, SourceState>,
+    partitions: BTreeMap<Place, PartitionState>,
+    out: FilterOutput,
+    marked_at: Timestamp,
+}
+
+impl FilterStage {
+    /// For worker `number`.
+    pub fn new(shared: &Arc<Shared>, number: usize) -> Self {
+        let state = |spec: &SourceSpec| SourceState {
+            filter: Filter::new(Arc::clone(&shared.rules), Arc::clone(&spec.decoder)),
+            spec: spec.clone(),
+            skewed: 0,
+            read: (0, 0),
+        };
+        Self {
+            sources: shared.sources.iter().map(|s| (Arc::clone(&s.topic), state(s))).collect(),
+            shared: Arc::clone(shared),
+            number,
+            partitions: BTreeMap::new(),
+            out: FilterOutput::default(),
+            marked_at: Timestamp::MIN,
+        }
+    }
+
+    /// Sends what the last record brought about, and counts it.
+    fn flush(&mut self, place: &Place, out: &mut Transactional) -> Result<(), WorkerError> {
+        let topics = &self.shared.topics;
+        for alert in self.out.alerts.drain(..) {
+            send_alert(out, &topics.alerts, &alert)?;
+            self.shared.count_alert(&alert);
+        }
+        for routed in self.out.matches.drain(..) {
+            let key: Vec<&[u8]> = routed.key.iter().map(|k| k.as_bytes()).collect();
+            let partition = partition_of(&key, self.shared.matches_partitions);
+            let value = Message::Match(routed.event).encode();
+            out.send(
+                BaseRecord::to(&topics.matches)
+                    .partition(partition)
+                    .key(&[][..])
+                    .payload(&value[..]),
+            )?;
+        }
+        for rejected in self.out.rejects.drain(..) {
+            send_reject(out, &topics.dead_letters, &rejected)?;
+            let reason = rejected.reject.code.as_str();
+            let metrics = &self.shared.metrics;
+            let format = self.sources.get(&place.0).map_or("", |s| s.spec.decoder.format.as_str());
+            metrics.parse_errors.add([&place.0, format, reason], 1);
+            metrics.dead_letters.add([&place.0, reason], 1);
+        }
+        Ok(())
+    }
+
+    /// Publishes what was counted since the last time.
+    fn publish_counts(&mut self) {
+        let counts = std::mem::take(&mut self.out.counts);
+        let rules = &self.shared.rules;
+        let metrics = &self.shared.metrics;
+        for hit in self.out.detections.drain(..) {
+            metrics.rule_matches.add([&rules.detections[hit.rule].header.id.0], 1);
+        }
+        for (topic, source) in &mut self.sources {
+            let (records, bytes) = std::mem::take(&mut source.read);
+            metrics.events_consumed.add([topic], records);
+            metrics.bytes_consumed.add([topic], bytes);
+            metrics.events_skewed.add([topic], std::mem::take(&mut source.skewed));
+        }
+        for (member, n) in &counts.missing_field {
+            let id = &rules.correlations[*member].header.id.0;
+            metrics.correlation_dropped.add([id, "missing_field"], *n);
+        }
+    }
+
+    /// What there is to say about event time that has not been said yet.
+    fn marker(&mut self) -> Option<Marker> {
+        let mut news = Vec::new();
+        for ((topic, partition), state) in &mut self.partitions {
+            let lateness = self.sources.get(topic).map_or(0, |s| s.spec.lateness);
+            let known = state.said;
+            state.said = state.clock.progress(lateness);
+            let Some((progress, at)) = state.said.filter(|_| state.said != known) else { continue };
+            let (topic, partition) = (Arc::clone(topic), *partition);
+            news.push(Progressed { topic, partition, progress, at });
+        }
+        if news.is_empty() {
+            return None;
+        }
+        Some(Marker { topics: self.shared.partition_counts(), progress: news })
+    }
+}
+
+impl Stage for FilterStage {
+    const NAME: &'static str = "filter";
+
+    fn topics(&self) -> Vec<String> {
+        self.sources.keys().map(|t| t.to_string()).collect()
+    }
+
+    fn start(&self, topic: &str) -> Start {
+        self.sources.get(topic).map_or(Start::Earliest, |s| s.spec.start)
+    }
+
+    fn assign(
+        &mut self,
+        partition: &Assigned,
+        out: &mut Transactional,
+    ) -> Result<i64, WorkerError> {
+        let (topic, number) = &partition.place;
+        if let Some((from, to)) = partition.beginning.lost {
+            let held = self.partitions.contains_key(&partition.place);
+            let gap = Gap {
+                topic: topic.to_string(),
+                partition: *number,
+                from,
+                to,
+                detected_by: if held { "running" } else { "assignment" },
+                time: self.shared.now(),
+            };
+            send_alert(out, &self.shared.topics.alerts, &alert::of_gap(&gap))?;
+            self.shared.report_gap(&gap);
+        }
+        self.partitions.entry(partition.place.clone()).or_default();
+        Ok(partition.beginning.offset)
+    }
+
+    fn revoke(&mut self, place: &Place) {
+        self.partitions.remove(place);
+    }
+
+    fn record(
+        &mut self,
+        message: &BorrowedMessage<'_>,
+        now: Timestamp,
+        _restoring: bool,
+        out: &mut Transactional,
+    ) -> Result<(), WorkerError> {
+        let Some(source) = self.sources.get_mut(message.topic()) else { return Ok(()) };
+        let place: Place = (Arc::clone(&source.spec.topic), message.partition());
+        let written_at = message.timestamp().to_millis().map(Timestamp::from_millis);
+        let record = Record {
+            at: Coordinate {
+                topic: Arc::clone(&place.0),
+                partition: place.1,
+                offset: message.offset(),
+            },
+            payload: message.payload(),
+            timestamp: written_at,
+            reference: now,
+            now: Some(now),
+        };
+        let time = source.filter.record(&record, &mut self.out);
+        let state = self.partitions.entry(place.clone()).or_default();
+        state.written_at = written_at;
+        source.skewed += time.map_or(0, |t| u64::from(state.clock.observe(t, now)));
+        source.skewed += std::mem::take(&mut self.out.counts.skewed);
+        source.read.0 += 1;
+        source.read.1 += message.payload_len() as u64;
+        self.flush(&place, out)
+    }
+
+    fn observe(&mut self, stats: &BTreeMap<Place, PartitionStats>, next: &BTreeMap<Place, i64>) {
+        let now = self.shared.now();
+        for (place, at) in next {
+            let Some(stats) = stats.get(place) else { continue };
+            let Some(state) = self.partitions.get_mut(place) else { continue };
+            if stats.caught_up {
+                state.clock.reached_end(stats.at);
+            }
+            let retention = self.sources.get(&place.0).and_then(|s| s.spec.retention_ms);
+            self.shared.report_partition(place, stats, *at, state.written_at, retention);
+            if let Some((Progress::Active(w) | Progress::AtEnd(w), _)) = state.clock.progress(0) {
+                let lag = now.since(w) as f64 / 1e6;
+                let labels = [&*place.0, &place.1.to_string()];
+                self.shared.metrics.watermark_lag.set(labels, lag);
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Timestamp, out: &mut Transactional) -> Result<(), WorkerError> {
+        self.publish_counts();
+        let every = self.shared.config.marker_interval.0;
+        if now.since(self.marked_at) < every {
+            return Ok(());
+        }
+        self.marked_at = now;
+        let Some(marker) = self.marker() else { return Ok(()) };
+        let value = Message::Marker(marker).encode();
+        for partition in 0..self.shared.matches_partitions {
+            let record = BaseRecord::to(&self.shared.topics.matches).partition(partition);
+            out.send(record.key(&[][..]).payload(&value[..]))?;
+        }
+        Ok(())
+    }
+
+    fn ready(&mut self, _restoring: usize) {
+        let what = format!("{} partitions", self.partitions.len());
+        self.shared.health.set_check(&format!("filter-{}", self.number), true, what);
+    }
+}

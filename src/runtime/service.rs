@@ -1,0 +1,445 @@
+//! Start and stop of everything, in order.
+//!
+//! Start: bind HTTP (so that a second process with the same name fails before it joins a group) →
+//! topics → alert index → workers → webhooks → serve. Stop: workers commit and leave → webhooks →
+//! HTTP.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rdkafka::admin::AdminClient;
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::BaseConsumer;
+use tokio_util::sync::CancellationToken;
+
+use super::alerts::follow_alerts;
+use super::correlate::CorrelateStage;
+use super::filter::{FilterStage, SourceSpec};
+use super::shared::Shared;
+use super::worker::{Stage, Worker};
+use super::{LoadError, LoadedRules, SystemClock, load_mappings};
+use crate::config::{Config, ConfigError, Source, Webhook, read_secret};
+use crate::decode::{Decoder, EventClock, Format};
+use crate::http;
+use crate::kafka::{
+    ClientError, Clients, TopicError, TopicSpec, ensure_topics, partition_count, retention_ms,
+};
+use crate::limits::{METADATA_REFRESH_MS, RESTART_BACKOFF_MS_MAX, RESTART_BACKOFF_MS_MIN};
+use crate::metrics::{Metrics, MetricsError};
+use crate::sink::webhook;
+use crate::time::Clock;
+
+/// Why the service cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The configuration names something that cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A mapping is wrong.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A Kafka client cannot be made.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// A topic of our own cannot be used.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    /// The metrics cannot be set up.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// The API must not be bound there.
+    #[error(transparent)]
+    Bind(#[from] http::BindError),
+    /// The token cannot be used.
+    #[error("http.token_file: {0}")]
+    Token(#[from] http::TokenError),
+    /// A webhook cannot be set up.
+    #[error("webhook {name}: {reason}")]
+    Webhook {
+        /// Its name.
+        name: String,
+        /// What is wrong; no secret is in it.
+        reason: String,
+    },
+    /// The system refused a socket or thread.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// No rule is left to run.
+    #[error("no rule could be loaded from {0:?}")]
+    NoRules(Vec<PathBuf>),
+}
+
+/// A running service.
+pub struct Service {
+    shared: Arc<Shared>,
+    alerts: Arc<http::AlertIndex>,
+    runtime: tokio::runtime::Runtime,
+    threads: Vec<JoinHandle<()>>,
+    cancel: CancellationToken,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+    address: SocketAddr,
+}
+
+impl Service {
+    /// Starts everything. Rules that are broken are reported by the API; at least one must run.
+    ///
+    /// # Errors
+    /// The first thing that makes starting pointless. A cluster that does not answer yet is waited for.
+    pub fn start(config: Config, loaded: &LoadedRules) -> Result<Self, ServiceError> {
+        if loaded.rules.is_empty() {
+            return Err(ServiceError::NoRules(config.rules.clone()));
+        }
+        let system = |what: &str| {
+            let what = what.to_owned();
+            move |source| ServiceError::System { what, source }
+        };
+        let token = config.http.token_file.as_deref().map(read_secret).transpose()?;
+        let token = token.as_deref().map(http::BearerToken::new).transpose()?;
+        http::bind_policy(config.http.bind, token.is_some())?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("watchfire-io")
+            .enable_all()
+            .build()
+            .map_err(system("starting the I/O threads"))?;
+        let what = format!("binding the API to {}", config.http.bind);
+        let listener = runtime
+            .block_on(tokio::net::TcpListener::bind(config.http.bind))
+            .map_err(system(&what))?;
+        let address = listener.local_addr().map_err(system(&what))?;
+        let clients = Clients::new(&config)?;
+        let shared = prepare(config, loaded, &clients, &runtime)?;
+        let alerts = Arc::new(http::AlertIndex::new(shared.config.http.alerts_bytes_max));
+        let state = http::AppState {
+            metrics: Arc::clone(&shared.metrics),
+            health: Arc::clone(&shared.health),
+            alerts: Arc::clone(&alerts),
+            rules: Arc::new(http::Rules::new(super::views::rule_views(loaded))),
+            token,
+        };
+        let mut service = Self {
+            shared,
+            alerts,
+            runtime,
+            threads: Vec::new(),
+            cancel: CancellationToken::new(),
+            tasks: Vec::new(),
+            address,
+        };
+        service.serve(listener, state);
+        service.spawn_threads(&clients)?;
+        service.spawn_webhooks(&clients)?;
+        Ok(service)
+    }
+
+    /// Where the API listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What the parts share.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The alerts that the API shows.
+    pub fn alerts(&self) -> &Arc<http::AlertIndex> {
+        &self.alerts
+    }
+
+    /// Waits until the process is told to end or cannot go on. A second signal ends it at once.
+    pub fn wait(&self) {
+        self.runtime.block_on(async {
+            tokio::select! {
+                () = super::signals::terminated() => tracing::info!("stopping"),
+                () = self.stopped() => {}
+            }
+        });
+        self.shared.stop.store(true, Ordering::SeqCst);
+        self.runtime.spawn(async {
+            super::signals::terminated().await;
+            tracing::warn!("stopping at once");
+            std::process::exit(130);
+        });
+    }
+
+    async fn stopped(&self) {
+        while !self.shared.stop.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Ends everything in order; gives why it could not go on, if so.
+    pub fn stop(self) -> Option<String> {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a worker thread panicked");
+            }
+        }
+        self.cancel.cancel();
+        self.runtime.block_on(async {
+            for task in self.tasks {
+                let _ = tokio::time::timeout(Duration::from_secs(10), task).await;
+            }
+        });
+        self.runtime.shutdown_timeout(Duration::from_secs(5));
+        self.shared.failure()
+    }
+
+    fn serve(&mut self, listener: tokio::net::TcpListener, state: http::AppState) {
+        let (cancel, shared) = (self.cancel.clone(), Arc::clone(&self.shared));
+        self.tasks.push(self.runtime.spawn(async move {
+            if let Err(e) = http::serve(listener, state, cancel).await {
+                shared.fail(e.to_string());
+            }
+        }));
+    }
+
+    fn spawn_threads(&mut self, clients: &Clients) -> Result<(), ServiceError> {
+        let workers = self.shared.config.workers;
+        for number in 0..workers.filter {
+            let (shared, clients) = (Arc::clone(&self.shared), clients.clone());
+            self.spawn(format!("filter-{number}"), move || {
+                supervise(&shared, &clients, number, || FilterStage::new(&shared, number));
+            })?;
+        }
+        for number in 0..workers.correlate {
+            let (shared, clients) = (Arc::clone(&self.shared), clients.clone());
+            self.spawn(format!("correlate-{number}"), move || {
+                supervise(&shared, &clients, number, || CorrelateStage::new(&shared, number));
+            })?;
+        }
+        let (shared, alerts, own) =
+            (Arc::clone(&self.shared), Arc::clone(&self.alerts), clients.clone());
+        self.spawn("alert-index".to_owned(), move || follow_alerts(&shared, &alerts, &own))?;
+        let (shared, plain) = (Arc::clone(&self.shared), clients.plain());
+        self.spawn("metadata".to_owned(), move || refresh_partition_counts(&shared, &plain))
+    }
+
+    fn spawn(
+        &mut self,
+        name: String,
+        run: impl FnOnce() + Send + 'static,
+    ) -> Result<(), ServiceError> {
+        let thread = std::thread::Builder::new()
+            .name(name.clone())
+            .spawn(run)
+            .map_err(|source| ServiceError::System { what: format!("starting {name}"), source })?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    fn spawn_webhooks(&mut self, clients: &Clients) -> Result<(), ServiceError> {
+        let topics = webhook::AlertTopics {
+            consumer: clients.plain(),
+            producer: clients.plain(),
+            app: self.shared.config.app.clone(),
+            alerts: self.shared.topics.alerts.clone(),
+            dead_letters: self.shared.topics.dead_letters.clone(),
+        };
+        for config in &self.shared.config.webhooks {
+            let wrong =
+                |reason: String| ServiceError::Webhook { name: config.name.clone(), reason };
+            let endpoint = endpoint(config)?;
+            let now_ms: webhook::NowMs = || SystemClock.now().millis();
+            let (metrics, cancel) = (Arc::clone(&self.shared.metrics), self.cancel.clone());
+            let _guard = self.runtime.enter();
+            let task = webhook::spawn(endpoint, &topics, metrics, now_ms, cancel)
+                .map_err(|e| wrong(e.to_string()))?;
+            let name = config.name.clone();
+            self.tasks.push(self.runtime.spawn(async move {
+                match task.await {
+                    Ok(Ok(exit)) => tracing::info!(webhook = name, ?exit, "webhook ended"),
+                    Ok(Err(error)) => tracing::error!(webhook = name, %error, "webhook failed"),
+                    Err(error) => tracing::error!(webhook = name, %error, "webhook panicked"),
+                }
+            }));
+        }
+        Ok(())
+    }
+}
+
+fn endpoint(config: &Webhook) -> Result<webhook::Endpoint, ServiceError> {
+    let wrong = |reason: String| ServiceError::Webhook { name: config.name.clone(), reason };
+    let keys = read_secret(&config.secret_file)?;
+    let keys: Result<Vec<_>, _> = keys.lines().map(webhook::Secret::parse).collect();
+    let cidrs: Result<Vec<ipnet::IpNet>, _> =
+        config.allow_cidrs.iter().map(|c| c.parse()).collect();
+    let level = config.min_level.as_deref().map(|l| {
+        crate::rule::Level::parse(l).ok_or_else(|| wrong(format!("min_level `{l}` is no level")))
+    });
+    let written = webhook::EndpointConfig {
+        name: config.name.clone(),
+        url: config.url.clone(),
+        secrets: keys.map_err(|e| wrong(e.to_string()))?,
+        allow_private: config.allow_private,
+        allow_cidrs: cidrs.map_err(|e| wrong(format!("allow_cidrs: {e}")))?,
+        min_level: level.transpose()?,
+        timeout: config.timeout.duration(),
+    };
+    written.validate().map_err(|e| wrong(e.to_string()))
+}
+
+/// Topics, sources and what all share. Waits for a cluster that does not answer yet.
+fn prepare(
+    config: Config,
+    loaded: &LoadedRules,
+    clients: &Clients,
+    runtime: &tokio::runtime::Runtime,
+) -> Result<Arc<Shared>, ServiceError> {
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"))?);
+    super::views::describe_rules(&metrics, loaded);
+    let admin: AdminClient<DefaultClientContext> =
+        clients.plain().create().map_err(ClientError::from)?;
+    let own = own_topics(&config);
+    loop {
+        match runtime.block_on(ensure_topics(&admin, &own)) {
+            Ok(()) => break,
+            Err(e @ TopicError::Kafka { .. }) => {
+                tracing::warn!(error = %e, "waiting for the cluster");
+                std::thread::sleep(Duration::from_millis(RESTART_BACKOFF_MS_MAX));
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+    let mut sources = Vec::new();
+    for source in &config.sources {
+        let mut spec = source_spec(source)?;
+        spec.retention_ms =
+            runtime.block_on(retention_ms(&admin, &source.topic)).unwrap_or_default();
+        sources.push(spec);
+    }
+    let consumer: BaseConsumer = clients.plain().create().map_err(ClientError::from)?;
+    let matches_partitions = partition_count(&consumer, &config.matches_topic())?.max(1);
+    let checks = checks(&config);
+    let names: Vec<&str> = checks.iter().map(String::as_str).collect();
+    let health = Arc::new(http::Health::new(&names));
+    let rules = Arc::clone(&loaded.rules);
+    let shared = Shared::new(config, rules, sources, matches_partitions, metrics, health);
+    for source in &shared.sources {
+        let count = partition_count(&consumer, &source.topic)?;
+        if count == 0 {
+            tracing::warn!(topic = &*source.topic, "the source topic does not exist yet");
+        }
+        shared.set_partition_count(&source.topic, count);
+    }
+    let detail = format!("{} run, {} were refused", loaded.rules.len(), loaded.errors());
+    shared.health.set_check("rules", true, detail);
+    Ok(Arc::new(shared))
+}
+
+fn checks(config: &Config) -> Vec<String> {
+    let stage = |name: &'static str, n: usize| (0..n).map(move |i| format!("{name}-{i}"));
+    let workers =
+        stage("filter", config.workers.filter).chain(stage("correlate", config.workers.correlate));
+    ["rules".to_owned(), "alerts".to_owned()].into_iter().chain(workers).collect()
+}
+
+fn own_topics(config: &Config) -> Vec<TopicSpec> {
+    let spec = |name: String, partitions: i32| TopicSpec {
+        name,
+        partitions,
+        replication_factor: config.topics.replication_factor,
+        settings: vec![
+            ("cleanup.policy", "delete".to_owned()),
+            // Matches rebuild state; alerts and dead letters are the record of what happened.
+            ("retention.ms", (7 * 86_400_000i64).to_string()),
+        ],
+    };
+    vec![
+        spec(config.matches_topic(), config.topics.matches_partitions),
+        spec(config.alerts_topic(), config.topics.alerts_partitions),
+        spec(config.dead_letters_topic(), config.topics.alerts_partitions),
+    ]
+}
+
+fn source_spec(source: &Source) -> Result<SourceSpec, ServiceError> {
+    let wrong = |reason: String| {
+        let key = format!("source {}", source.topic);
+        ServiceError::Config(ConfigError::Value { key, reason })
+    };
+    let format = Format::parse(&source.format)
+        .ok_or_else(|| wrong(format!("format `{}` is not known", source.format)))?;
+    let usual = if format == Format::Syslog { "shipped" } else { "none" };
+    let names = match source.mappings.as_slice() {
+        [] => vec![usual.to_owned()],
+        names => names.to_vec(),
+    };
+    let mut decoder = Decoder::new(format, load_mappings(&names)?);
+    if !source.time_fields.is_empty() {
+        decoder.clock = EventClock::new(source.time_fields.iter().map(String::as_str));
+    }
+    if let Some(zone) = &source.timezone {
+        decoder.clock.zone = jiff::tz::TimeZone::get(zone).map_err(|e| wrong(e.to_string()))?;
+    }
+    let tags = &source.logsource;
+    tags.product.iter().for_each(|n| decoder.source.add_product(n));
+    tags.category.iter().for_each(|n| decoder.source.add_category(n));
+    tags.service.iter().for_each(|n| decoder.source.add_service(n));
+    Ok(SourceSpec {
+        topic: source.topic.as_str().into(),
+        decoder: Arc::new(decoder),
+        lateness: source.lateness.0,
+        start: source.start,
+        retention_ms: None,
+    })
+}
+
+/// Runs a worker, and builds it anew whenever it fails, until told to stop.
+fn supervise<S: Stage>(
+    shared: &Arc<Shared>,
+    clients: &Clients,
+    number: usize,
+    stage: impl Fn() -> S,
+) {
+    let mut backoff = RESTART_BACKOFF_MS_MIN;
+    while !shared.stop.load(Ordering::Relaxed) {
+        let interval = shared.config.commit_interval.duration();
+        let ended = Worker::connect(clients, number, stage(), interval, &shared.metrics)
+            .and_then(|worker| worker.run(&shared.stop));
+        let Err(error) = ended else { return };
+        let name = format!("{}-{number}", S::NAME);
+        if error.is_fenced() {
+            let hint = "give each instance a name of its own: `instance:` in the configuration";
+            shared.fail(format!("{name}: {error}; {hint}"));
+            return;
+        }
+        tracing::warn!(worker = name, %error, "the worker is built anew");
+        shared.health.set_check(&name, false, error.to_string());
+        std::thread::sleep(Duration::from_millis(backoff));
+        backoff = (backoff * 2).min(RESTART_BACKOFF_MS_MAX);
+    }
+}
+
+/// Keeps up with topics that get more partitions, or appear.
+fn refresh_partition_counts(shared: &Shared, plain: &rdkafka::ClientConfig) {
+    let consumer: BaseConsumer = match plain.create() {
+        Ok(consumer) => consumer,
+        Err(e) => return shared.fail(format!("metadata client: {e}")),
+    };
+    let mut waited = 0;
+    while !shared.stop.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(100));
+        waited += 100;
+        if waited < METADATA_REFRESH_MS {
+            continue;
+        }
+        waited = 0;
+        for source in &shared.sources {
+            match partition_count(&consumer, &source.topic) {
+                Ok(count) => shared.set_partition_count(&source.topic, count),
+                Err(error) => tracing::warn!(%error, "metadata"),
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What all workers of a process share.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::SystemClock;
+use super::filter::SourceSpec;
+use super::worker::Place;
+use crate::alert::{Alert, Gap};
+use crate::config::Config;
+use crate::http;
+use crate::kafka::PartitionStats;
+use crate::metrics::Metrics;
+use crate::rule::RuleSet;
+use crate::time::{Clock, Timestamp};
+
+/// Names of the service's own topics.
+#[derive(Clone, Debug)]
+pub struct OwnTopics {
+    /// Alerts.
+    pub alerts: String,
+    /// Between the stages.
+    pub matches: String,
+    /// What could not be decoded or delivered.
+    pub dead_letters: String,
+}
+
+/// What all workers share; everything in it is safe to use from any thread.
+pub struct Shared {
+    /// The configuration.
+    pub config: Config,
+    /// The rules that run.
+    pub rules: Arc<RuleSet>,
+    /// The sources that are read.
+    pub sources: Vec<SourceSpec>,
+    /// Names of the service's own topics.
+    pub topics: OwnTopics,
+    /// Partitions of the topic between the stages.
+    pub matches_partitions: i32,
+    /// All metrics.
+    pub metrics: Arc<Metrics>,
+    /// Checks and losses.
+    pub health: Arc<http::Health>,
+    /// Set when the process is to end.
+    pub stop: AtomicBool,
+    partition_counts: Mutex<BTreeMap<Arc<str>, i32>>,
+    state_keys: Mutex<BTreeMap<usize, usize>>,
+    fatal: Mutex<Option<String>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// Puts the parts together.
+    pub fn new(
+        config: Config,
+        rules: Arc<RuleSet>,
+        sources: Vec<SourceSpec>,
+        matches_partitions: i32,
+        metrics: Arc<Metrics>,
+        health: Arc<http::Health>,
+    ) -> Self {
+        let topics = OwnTopics {
+            alerts: config.alerts_topic(),
+            matches: config.matches_topic(),
+            dead_letters: config.dead_letters_topic(),
+        };
+        Self {
+            config,
+            rules,
+            sources,
+            topics,
+            matches_partitions,
+            metrics,
+            health,
+            stop: AtomicBool::new(false),
+            partition_counts: Mutex::default(),
+            state_keys: Mutex::default(),
+            fatal: Mutex::default(),
+        }
+    }
+
+    /// Now, by the wall clock.
+    pub fn now(&self) -> Timestamp {
+        SystemClock.now()
+    }
+
+    /// How many partitions each source topic has.
+    pub fn partition_counts(&self) -> Vec<(Arc<str>, i32)> {
+        lock(&self.partition_counts).iter().map(|(t, n)| (Arc::clone(t), *n)).collect()
+    }
+
+    /// Takes how many partitions a source topic has; it can only grow.
+    pub fn set_partition_count(&self, topic: &Arc<str>, partitions: i32) {
+        let mut counts = lock(&self.partition_counts);
+        let known = counts.entry(Arc::clone(topic)).or_default();
+        *known = (*known).max(partitions);
+    }
+
+    /// Takes how many groups a worker of the second stage holds.
+    pub fn set_state_keys(&self, worker: usize, keys: usize) {
+        let mut all = lock(&self.state_keys);
+        if all.insert(worker, keys) != Some(keys) {
+            self.metrics.state_keys.set([], all.values().sum::<usize>() as f64);
+        }
+    }
+
+    /// Counts a published alert.
+    pub fn count_alert(&self, alert: &Alert) {
+        self.metrics.alerts.add([alert.level.as_str()], 1);
+        self.metrics.rule_alerts.add([&alert.rule.0], 1);
+    }
+
+    /// Makes a loss known to metrics, health and the log.
+    pub fn report_gap(&self, gap: &Gap) {
+        let count = gap.count();
+        tracing::error!(
+            topic = gap.topic,
+            partition = gap.partition,
+            from = gap.from,
+            to = gap.to,
+            count,
+            "records were deleted before they were read"
+        );
+        let labels = [&*gap.topic, &gap.partition.to_string()];
+        self.metrics.events_lost.add(labels, count.max(0) as u64);
+        self.health.report_gap(http::Gap {
+            topic: gap.topic.clone(),
+            partition: gap.partition,
+            from: gap.from,
+            to: gap.to,
+            detected_by: gap.detected_by.to_owned(),
+            time: gap.time.millis(),
+        });
+        self.metrics.gaps_open.set([], self.health.gap_count() as f64);
+    }
+
+    /// Publishes lag and headroom of a partition whose next offset is `next`. `written_at` is Kafka's
+    /// time of the last record read: the next one was written no earlier, so the time left is at least
+    /// what is said here.
+    pub fn report_partition(
+        &self,
+        place: &Place,
+        stats: &PartitionStats,
+        next: i64,
+        written_at: Option<Timestamp>,
+        retention_ms: Option<i64>,
+    ) {
+        let labels = [&*place.0, &*place.1.to_string()];
+        let lag = if stats.caught_up { 0 } else { (stats.offset_high - next).max(0) };
+        let metrics = &self.metrics;
+        metrics.consumer_lag.set(labels, lag as f64);
+        metrics.retention_headroom_events.set(labels, (next - stats.offset_low).max(0) as f64);
+        let seconds = match (lag, written_at, retention_ms) {
+            (1.., Some(written), Some(retention)) => {
+                let age = self.now().since(written) as f64 / 1e6;
+                retention as f64 / 1e3 - age
+            }
+            _ => f64::INFINITY,
+        };
+        metrics.retention_headroom_seconds.set(labels, seconds);
+    }
+
+    /// Notes why the process cannot go on, and lets it end.
+    pub fn fail(&self, why: String) {
+        tracing::error!(why, "cannot go on");
+        lock(&self.fatal).get_or_insert(why);
+        self.stop.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    /// Why the process cannot go on, if so.
+    pub fn failure(&self) -> Option<String> {
+        lock(&self.fatal).clone()
+    }
+}

@@ -1,0 +1,399 @@
+//! The loop of one worker: one thread, one consumer, one transactional producer, its partitions' state.
+//!
+//! ```text
+//!   poll ─▶ records ─▶ stage ─▶ outputs ─┐
+//!    ▲  └─▶ rebalance: commit, then      ├─▶ commit (outputs and offsets, one transaction) ─┐
+//!    │      assign or unassign           │                                                  │
+//!    └───────────────────────────────────┴──────────────────────────────────────────────────┘
+//! ```
+//!
+//! Whatever fails, the worker is dropped with all it holds and built anew from the committed offsets.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
+use rdkafka::{Message, Offset, TopicPartitionList};
+
+use super::{Stopwatch, SystemClock};
+use crate::config::Start;
+use crate::kafka::{
+    Clients, Offsets, PartitionStats, Rebalance, TransactionError, Transactional, WorkerContext,
+    tpl_of,
+};
+use crate::limits::{
+    BROKER_CALL_MS_MAX, EPOCH_OUTPUT_BYTES_MAX, EPOCH_OUTPUTS_MAX, OFFSETS_ONLY_COMMIT_MS,
+    POLL_BATCH_RECORDS_MAX,
+};
+use crate::metrics::{LatencyRecorder, Metrics};
+use crate::source::{Beginning, Bounds, beginning};
+use crate::time::{Clock, Timestamp};
+
+/// A topic and a partition of it.
+pub type Place = (Arc<str>, i32);
+
+/// Why a worker ended.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// Its transaction failed, or it was fenced.
+    #[error(transparent)]
+    Transaction(#[from] TransactionError),
+    /// A call to Kafka failed.
+    #[error("kafka: {0}")]
+    Kafka(#[from] KafkaError),
+    /// The group took the partitions away before the worker could finish.
+    #[error("the assignment was lost")]
+    Lost,
+}
+
+impl WorkerError {
+    /// Whether another instance has this worker's name, so that trying again would do harm.
+    pub fn is_fenced(&self) -> bool {
+        match self {
+            Self::Transaction(TransactionError::Fenced { .. }) => true,
+            Self::Kafka(e) => e.rdkafka_error_code() == Some(RDKafkaErrorCode::FencedInstanceId),
+            _ => false,
+        }
+    }
+}
+
+/// A partition that a worker is about to read.
+#[derive(Clone, Debug)]
+pub struct Assigned {
+    /// Topic and partition.
+    pub place: Place,
+    /// Where reading begins by the group's position; what was lost before it.
+    pub beginning: Beginning,
+    /// What is there.
+    pub bounds: Bounds,
+}
+
+/// What a stage does with records. Its state belongs to the worker.
+pub trait Stage {
+    /// The name in groups, transactional ids and metrics.
+    const NAME: &'static str;
+
+    /// The topics to read.
+    fn topics(&self) -> Vec<String>;
+
+    /// Where a topic is begun without a position.
+    fn start(&self, topic: &str) -> Start;
+
+    /// Takes a partition; gives the offset from which to read, which may lie before the group's
+    /// position when state has to be rebuilt.
+    ///
+    /// # Errors
+    /// When an output cannot be sent.
+    fn assign(&mut self, partition: &Assigned, out: &mut Transactional)
+    -> Result<i64, WorkerError>;
+
+    /// Gives a partition back; its outputs are committed.
+    fn revoke(&mut self, place: &Place);
+
+    /// Processes one record. `restoring` means that its outputs are committed already.
+    ///
+    /// # Errors
+    /// When an output cannot be sent.
+    fn record(
+        &mut self,
+        message: &BorrowedMessage<'_>,
+        now: Timestamp,
+        restoring: bool,
+        out: &mut Transactional,
+    ) -> Result<(), WorkerError>;
+
+    /// Takes what librdkafka knows of the partitions, with the next offset of each.
+    fn observe(&mut self, stats: &BTreeMap<Place, PartitionStats>, next: &BTreeMap<Place, i64>);
+
+    /// Called in every round; may send what is due by time.
+    ///
+    /// # Errors
+    /// When an output cannot be sent.
+    fn tick(&mut self, now: Timestamp, out: &mut Transactional) -> Result<(), WorkerError>;
+
+    /// Says how it stands: whether it is ready, and in words.
+    fn ready(&mut self, restoring: usize);
+}
+
+/// Where an assigned partition stands.
+struct Position {
+    /// Next offset to process.
+    next: i64,
+    /// Records before this were committed by an earlier owner.
+    committed: i64,
+}
+
+/// One worker.
+pub struct Worker<'w, S: Stage> {
+    stage: S,
+    consumer: BaseConsumer<WorkerContext>,
+    producer: Transactional,
+    positions: BTreeMap<Place, Position>,
+    topics: Vec<Arc<str>>,
+    /// Positions that the next commit writes.
+    dirty: Offsets,
+    epoch: Stopwatch,
+    interval: Duration,
+    metrics: &'w Metrics,
+    latency: LatencyRecorder,
+    joined: bool,
+}
+
+impl<'w, S: Stage> Worker<'w, S> {
+    /// Connects worker `number` of a stage.
+    ///
+    /// # Errors
+    /// When Kafka cannot be reached or refuses.
+    pub fn connect(
+        clients: &Clients,
+        number: usize,
+        stage: S,
+        interval: Duration,
+        metrics: &'w Metrics,
+    ) -> Result<Self, WorkerError> {
+        let context = || WorkerContext::new(clients.token_file());
+        let name = clients.worker_name(S::NAME, number);
+        let producer =
+            Transactional::connect(&clients.worker_producer(S::NAME, number), name, context())?;
+        let consumer = BaseConsumer::from_config_and_context(
+            &clients.worker_consumer(S::NAME, number),
+            context(),
+        )?;
+        let topics = stage.topics();
+        let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+        consumer.subscribe(&names)?;
+        Ok(Self {
+            topics: topics.into_iter().map(Arc::from).collect(),
+            stage,
+            consumer,
+            producer,
+            positions: BTreeMap::new(),
+            dirty: Offsets::new(),
+            epoch: Stopwatch::start(),
+            interval,
+            latency: metrics.latency(S::NAME),
+            metrics,
+            joined: false,
+        })
+    }
+
+    /// Works until told to stop; then commits what is done and gives the partitions back.
+    ///
+    /// # Errors
+    /// The first failure; the worker is spent then.
+    pub fn run(mut self, stop: &AtomicBool) -> Result<(), WorkerError> {
+        let done = self.work(stop);
+        if done.is_err() {
+            self.producer.abort();
+        }
+        self.consumer.context().close();
+        done
+    }
+
+    fn work(&mut self, stop: &AtomicBool) -> Result<(), WorkerError> {
+        while !stop.load(Ordering::Relaxed) {
+            self.poll()?;
+            while let Some(message) = self.consumer.context().next_rebalance() {
+                self.rebalance(message)?;
+            }
+            let stats = self.consumer.context().take_stats();
+            if !stats.is_empty() {
+                let next = self.positions.iter().map(|(p, at)| (p.clone(), at.next)).collect();
+                self.stage.observe(&stats, &next);
+            }
+            if self.joined {
+                self.stage.tick(SystemClock.now(), &mut self.producer)?;
+                let restoring = self.positions.values().filter(|p| p.next < p.committed).count();
+                self.stage.ready(restoring);
+            }
+            if self.is_commit_due() {
+                self.commit()?;
+            }
+        }
+        self.commit()
+    }
+
+    /// Takes records until there are none at hand, or the epoch is full.
+    fn poll(&mut self) -> Result<(), WorkerError> {
+        let mut wait = Duration::from_millis(5);
+        let now = SystemClock.now();
+        for _ in 0..POLL_BATCH_RECORDS_MAX {
+            match self.consumer.poll(wait) {
+                None => return Ok(()),
+                Some(Ok(message)) => {
+                    let Some(place) = place_of(&self.topics, &message) else { continue };
+                    let Some(position) = self.positions.get_mut(&place) else { continue };
+                    let restoring = message.offset() < position.committed;
+                    self.stage.record(&message, now, restoring, &mut self.producer)?;
+                    position.next = message.offset() + 1;
+                    if !restoring {
+                        self.dirty.insert(place, message.offset() + 1);
+                    }
+                }
+                Some(Err(e)) => return self.poll_error(e),
+            }
+            if self.is_epoch_full() {
+                return Ok(());
+            }
+            wait = Duration::ZERO;
+        }
+        Ok(())
+    }
+
+    fn poll_error(&mut self, error: KafkaError) -> Result<(), WorkerError> {
+        let code = error.rdkafka_error_code();
+        let label = code.map_or_else(|| "other".to_owned(), |c| format!("{c:?}"));
+        self.metrics.kafka_errors.add([&label], 1);
+        match (&error, code) {
+            (KafkaError::MessageConsumptionFatal(_), _) => Err(error.into()),
+            (_, Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)) => {
+                self.find_losses()
+            }
+            _ => {
+                tracing::warn!(%error, stage = S::NAME, "poll");
+                Ok(())
+            }
+        }
+    }
+
+    /// A position is gone: finds out which, and begins anew at what is left.
+    fn find_losses(&mut self) -> Result<(), WorkerError> {
+        let mut gone = TopicPartitionList::new();
+        for ((topic, partition), position) in &self.positions {
+            let (low, high) = self.consumer.fetch_watermarks(topic, *partition, call())?;
+            if position.next < low || position.next > high {
+                gone.add_partition_offset(topic, *partition, Offset::Offset(position.next))?;
+            }
+        }
+        if gone.count() == 0 {
+            return Ok(());
+        }
+        self.commit()?;
+        self.consumer.incremental_unassign(&gone)?;
+        self.take(&gone, true)
+    }
+
+    fn rebalance(&mut self, message: Rebalance) -> Result<(), WorkerError> {
+        match message {
+            Rebalance::Assign(partitions) => {
+                self.metrics.rebalances.add(["assign"], 1);
+                self.joined = true;
+                self.take(&partitions, false)?;
+            }
+            Rebalance::Revoke(partitions) => {
+                self.metrics.rebalances.add(["revoke"], 1);
+                self.commit()?;
+                for element in partitions.elements() {
+                    let place = (Arc::from(element.topic()), element.partition());
+                    self.stage.revoke(&place);
+                    self.positions.remove(&place);
+                    self.metrics.partitions_assigned.add([element.topic()], -1.0);
+                }
+                self.consumer.incremental_unassign(&partitions)?;
+            }
+            Rebalance::Lost(_) => {
+                self.metrics.rebalances.add(["lost"], 1);
+                return Err(WorkerError::Lost);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks up where to begin in each partition, reports what was lost, and starts reading. With
+    /// `held`, the partitions were read until now and the list says how far.
+    fn take(&mut self, partitions: &TopicPartitionList, held: bool) -> Result<(), WorkerError> {
+        let known = match held {
+            true => partitions.clone(),
+            false => self.consumer.committed_offsets(partitions.clone(), call())?,
+        };
+        let mut reading = Offsets::new();
+        for element in known.elements() {
+            let place: Place = (Arc::from(element.topic()), element.partition());
+            let (offset_low, offset_high) =
+                self.consumer.fetch_watermarks(element.topic(), element.partition(), call())?;
+            let bounds = Bounds { offset_low, offset_high };
+            let committed = match element.offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            };
+            let start = self.stage.start(element.topic());
+            let beginning = beginning(committed, bounds, start);
+            if beginning.rewound {
+                tracing::error!(
+                    topic = element.topic(),
+                    partition = element.partition(),
+                    ?committed,
+                    offset_high,
+                    "the position lies beyond the end of the partition: it was made anew or cut"
+                );
+            }
+            let assigned = Assigned { place: place.clone(), beginning, bounds };
+            let from = self.stage.assign(&assigned, &mut self.producer)?;
+            if beginning.lost.is_some() || committed.is_none() || beginning.rewound {
+                // From now on the group has a position: a later loss before it will be exact.
+                self.dirty.insert(place.clone(), beginning.offset);
+            }
+            let position = Position { next: from, committed: beginning.offset };
+            if self.positions.insert(place.clone(), position).is_none() {
+                self.metrics.partitions_assigned.add([element.topic()], 1.0);
+            }
+            reading.insert(place, from);
+        }
+        self.consumer.incremental_assign(&tpl_of(&reading)?)?;
+        Ok(())
+    }
+
+    fn is_epoch_full(&self) -> bool {
+        self.producer.messages() >= EPOCH_OUTPUTS_MAX
+            || self.producer.bytes() >= EPOCH_OUTPUT_BYTES_MAX
+    }
+
+    /// Outputs are committed after the interval; positions alone may wait a little longer.
+    fn is_commit_due(&self) -> bool {
+        let age = self.epoch.elapsed();
+        let outputs = self.producer.messages() > 0 && age >= self.interval;
+        let offsets =
+            !self.dirty.is_empty() && age >= Duration::from_millis(OFFSETS_ONLY_COMMIT_MS);
+        self.is_epoch_full() || outputs || offsets
+    }
+
+    fn commit(&mut self) -> Result<(), WorkerError> {
+        if self.dirty.is_empty() && self.producer.messages() == 0 {
+            return Ok(());
+        }
+        let Some(group) = self.consumer.group_metadata() else { return Err(WorkerError::Lost) };
+        let clock = Stopwatch::start();
+        let done = self.producer.commit(&self.dirty, &group);
+        let outcome = if done.is_ok() { "committed" } else { "failed" };
+        self.metrics.transactions.add([S::NAME, outcome], 1);
+        self.latency.record(clock.elapsed());
+        self.latency.publish();
+        done?;
+        self.dirty.clear();
+        self.epoch = Stopwatch::start();
+        Ok(())
+    }
+}
+
+impl<S: Stage> Drop for Worker<'_, S> {
+    fn drop(&mut self) {
+        self.consumer.context().close();
+        for (topic, _) in self.positions.keys() {
+            self.metrics.partitions_assigned.add([topic], -1.0);
+        }
+    }
+}
+
+fn place_of(topics: &[Arc<str>], message: &BorrowedMessage<'_>) -> Option<Place> {
+    let topic = topics.iter().find(|t| ***t == *message.topic())?;
+    Some((Arc::clone(topic), message.partition()))
+}
+
+fn call() -> Duration {
+    Duration::from_millis(BROKER_CALL_MS_MAX)
+}
