@@ -25,10 +25,11 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use watchfire::metrics::Metrics;
+use watchfire::rule::Level;
 use watchfire::sink::webhook::{
     AlertSource, AlertTopics, Attempt, DeadLetter, EndpointConfig, Exit, HttpTransport,
-    KafkaSource, Level, Notifier, Position, RetryAfter, RetryPolicy, SCHEDULE, Secret,
-    SignedHeaders, SigningKeys, SourceError, SourcedAlert, Transport, group_id, verify,
+    KafkaSource, Notifier, Position, RetryAfter, RetryPolicy, SCHEDULE, Secret, SignedHeaders,
+    SigningKeys, SourceError, SourcedAlert, Transport, group_id, verify,
 };
 
 const KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";

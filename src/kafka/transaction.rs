@@ -3,14 +3,13 @@
 //! ```text
 //!            send                    commit
 //!   idle ───────────▶ open ─────────────────────────▶ idle
-//!                      │  abortable: abort, give up
-//!                      │  fatal or unknown: give up   ──▶ (worker is built anew)
-//!                      └──────────────────────────────▶
+//!                      │  abortable ─▶ aborted: the worker goes back to the committed offsets
+//!                      └─ fatal or unknown: the worker is thrown away and built anew
 //! ```
 //!
-//! After any failure the worker is thrown away with its state and built anew from the committed
-//! offsets: its memory is ahead of Kafka and cannot be trusted. A commit of unknown outcome needs no
-//! guess: initialising the new producer waits for it, and the committed offsets say what happened.
+//! After any failure the worker's memory is ahead of Kafka and cannot be trusted: state and positions
+//! begin anew at the committed offsets. A commit of unknown outcome needs no guess: initialising the
+//! new producer waits for it, and the committed offsets say what happened.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,6 +35,10 @@ pub enum TransactionError {
         /// What the client said.
         reason: String,
     },
+    /// The epoch was thrown away, as happens when the group changes at the same moment; the producer
+    /// can go on.
+    #[error("transaction aborted: {0}")]
+    Aborted(String),
     /// The epoch is lost; the worker must be built anew.
     #[error("transaction failed: {0}")]
     Failed(String),
@@ -132,26 +135,29 @@ impl Transactional {
             .and_then(|()| retried(|| self.producer.commit_transaction(call)));
         if let Err(e) = done {
             let error = self.error(&e);
-            if matches!(&e, KafkaError::Transaction(t) if t.txn_requires_abort()) {
-                self.abort();
-            }
-            return Err(error);
+            let abortable = matches!(&e, KafkaError::Transaction(t) if t.txn_requires_abort());
+            return match error {
+                TransactionError::Failed(why) if abortable && self.abort() => {
+                    Err(TransactionError::Aborted(why))
+                }
+                error => Err(error),
+            };
         }
         (self.open, self.messages, self.bytes) = (false, 0, 0);
         Ok(())
     }
 
-    /// Throws the epoch away, as well as that is possible.
-    pub fn abort(&mut self) {
+    /// Throws the epoch away; true when the producer can go on.
+    pub fn abort(&mut self) -> bool {
         // Aborting does not serve deliveries by itself: without this it waits for its whole timeout.
         let drained = self.drain();
-        if self.open
-            && let Err(error) =
-                self.producer.abort_transaction(Duration::from_millis(BROKER_CALL_MS_MAX))
-        {
+        let call = Duration::from_millis(BROKER_CALL_MS_MAX);
+        let aborted = if self.open { self.producer.abort_transaction(call) } else { Ok(()) };
+        if let Err(error) = &aborted {
             tracing::warn!(%error, ?drained, worker = self.name, "abort failed");
         }
         (self.open, self.messages, self.bytes) = (false, 0, 0);
+        aborted.is_ok()
     }
 
     fn begin(&mut self) -> Result<(), TransactionError> {

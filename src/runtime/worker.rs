@@ -7,7 +7,8 @@
 //!    └───────────────────────────────────┴──────────────────────────────────────────────────┘
 //! ```
 //!
-//! Whatever fails, the worker is dropped with all it holds and built anew from the committed offsets.
+//! When an epoch is aborted, the worker keeps its place in the group and goes back to the committed
+//! offsets with fresh state. When anything else fails, it is dropped with all it holds and built anew.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -212,10 +213,31 @@ impl<'w, S: Stage> Worker<'w, S> {
                 self.stage.ready(restoring);
             }
             if self.is_commit_due() {
-                self.commit()?;
+                let done = self.commit();
+                self.recover(done)?;
             }
         }
         self.commit()
+    }
+
+    /// After an aborted epoch: takes all partitions anew, from the committed offsets. The group is not
+    /// left for this; a member that leaves between two generations can strand its partitions.
+    fn recover(&mut self, done: Result<(), WorkerError>) -> Result<(), WorkerError> {
+        let Err(WorkerError::Transaction(TransactionError::Aborted(why))) = done else {
+            return done;
+        };
+        tracing::info!(worker = S::NAME, why, "an epoch was aborted");
+        self.dirty.clear();
+        let mut all = TopicPartitionList::new();
+        for (topic, partition) in self.positions.keys() {
+            all.add_partition(topic, *partition);
+            self.stage.revoke(&(Arc::clone(topic), *partition));
+        }
+        if all.count() == 0 {
+            return Ok(());
+        }
+        self.consumer.incremental_unassign(&all)?;
+        self.take(&all, false)
     }
 
     /// Takes records until there are none at hand, or the epoch is full.
@@ -273,7 +295,10 @@ impl<'w, S: Stage> Worker<'w, S> {
         if gone.count() == 0 {
             return Ok(());
         }
-        self.commit()?;
+        let done = self.commit();
+        if done.is_err() {
+            return self.recover(done);
+        }
         self.consumer.incremental_unassign(&gone)?;
         self.take(&gone, true)
     }
@@ -287,7 +312,7 @@ impl<'w, S: Stage> Worker<'w, S> {
             }
             Rebalance::Revoke(partitions) => {
                 self.metrics.rebalances.add(["revoke"], 1);
-                self.commit()?;
+                let done = self.commit();
                 for element in partitions.elements() {
                     let place = (Arc::from(element.topic()), element.partition());
                     self.stage.revoke(&place);
@@ -295,6 +320,7 @@ impl<'w, S: Stage> Worker<'w, S> {
                     self.metrics.partitions_assigned.add([element.topic()], -1.0);
                 }
                 self.consumer.incremental_unassign(&partitions)?;
+                self.recover(done)?;
             }
             Rebalance::Lost(_) => {
                 self.metrics.rebalances.add(["lost"], 1);
