@@ -70,9 +70,9 @@ impl Timestamp {
     /// microseconds below 10¹⁷, else nanoseconds.
     pub fn from_epoch_number(n: i64) -> Self {
         match n.unsigned_abs() {
-            0..=99_999_999_999 => Self(n.saturating_mul(1_000_000)),
-            ..=99_999_999_999_999 => Self(n.saturating_mul(1000)),
-            ..=99_999_999_999_999_999 => Self(n),
+            0..100_000_000_000 => Self(n.saturating_mul(1_000_000)),
+            100_000_000_000..100_000_000_000_000 => Self(n.saturating_mul(1000)),
+            100_000_000_000_000..100_000_000_000_000_000 => Self(n),
             _ => Self(n / 1000),
         }
     }

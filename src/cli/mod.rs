@@ -1,8 +1,10 @@
 //! The command line: one file per subcommand.
 
+mod demo;
 mod eval;
 mod logging;
 mod run;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -25,8 +27,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::Args),
     Eval(eval::Args),
     Run(run::Args),
+    Webhook(webhook::Args),
 }
 
 /// Runs the command line of this process.
@@ -41,8 +45,10 @@ pub fn main() -> ExitCode {
         }
     };
     let done = match cli.command {
+        Command::Demo(args) => demo::run(&args),
         Command::Eval(args) => eval::run(args),
         Command::Run(args) => run::run(&args),
+        Command::Webhook(args) => webhook::run(args),
     };
     match done {
         Ok(code) => ExitCode::from(code),

@@ -53,7 +53,8 @@ impl EventSource {
     }
 
     fn is_complete(&self) -> bool {
-        !self.product.is_empty() && !(self.category.is_empty() && self.service.is_empty())
+        let kind_known = !self.category.is_empty() || !self.service.is_empty();
+        kind_known && !self.product.is_empty()
     }
 }
 

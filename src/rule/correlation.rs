@@ -63,8 +63,17 @@ pub struct Correlation {
     pub timespan_micros: i64,
     /// Whether the rules it refers to alert on their own, too.
     pub generate: bool,
-    /// `alias → (rule → field)`.
-    pub aliases: Vec<(String, Vec<(String, FieldPath)>)>,
+    /// Names for fields that are called differently in different rules.
+    pub aliases: Vec<Alias>,
+}
+
+/// One name for fields that are called differently in different rules.
+#[derive(Clone, Debug)]
+pub struct Alias {
+    /// The name, as group-by uses it.
+    pub name: String,
+    /// Rule by id or name → its field.
+    pub fields: Vec<(String, FieldPath)>,
 }
 
 impl Threshold {
@@ -398,7 +407,7 @@ fn temporal_count(node: &Node, rules: usize) -> Result<usize, Diagnostic> {
     }
 }
 
-fn aliases(node: &Node) -> Result<Vec<(String, Vec<(String, FieldPath)>)>, Diagnostic> {
+fn aliases(node: &Node) -> Result<Vec<Alias>, Diagnostic> {
     let Some(aliases) = node.get("aliases") else { return Ok(Vec::new()) };
     let mut out = Vec::new();
     for (alias, rules) in aliases.members() {
@@ -410,7 +419,7 @@ fn aliases(node: &Node) -> Result<Vec<(String, Vec<(String, FieldPath)>)>, Diagn
             };
             per_rule.push((rule.text.clone(), FieldPath::new(&name.replace(' ', ""))));
         }
-        out.push((alias.text.clone(), per_rule));
+        out.push(Alias { name: alias.text.clone(), fields: per_rule });
     }
     Ok(out)
 }

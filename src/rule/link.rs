@@ -288,8 +288,8 @@ impl Linker<'_> {
             *header.id.0 == *name || header.name.as_deref() == Some(name) || header.title == name
         };
         let field = |group: &FieldPath| {
-            let alias = correlation.aliases.iter().find(|(a, _)| a == group.as_str());
-            let mapped = alias.and_then(|(_, rules)| rules.iter().find(|(r, _)| named(r)));
+            let alias = correlation.aliases.iter().find(|a| a.name == group.as_str());
+            let mapped = alias.and_then(|a| a.fields.iter().find(|(r, _)| named(r)));
             mapped.map_or_else(|| group.clone(), |(_, field)| field.clone())
         };
         Input { rule, group_fields: correlation.group_by.iter().map(field).collect() }

@@ -64,6 +64,28 @@ pub fn load_rules(paths: &[PathBuf]) -> Result<LoadedRules, LoadError> {
     Ok(LoadedRules { rules: Arc::new(rules), diagnostics, files: texts.len() })
 }
 
+/// The rules that come with Watchfire.
+pub fn shipped_rules() -> LoadedRules {
+    macro_rules! files {
+        ($($name:literal),* $(,)?) => {
+            [$(($name, include_str!(concat!("../../rules/linux/", $name)))),*]
+        };
+    }
+    let texts = files![
+        "auth_volume_spike.yml",
+        "ssh_bruteforce_by_source.yml",
+        "ssh_failed_login.yml",
+        "ssh_password_spray.yml",
+        "ssh_root_login_attempt.yml",
+        "ssh_success_after_failures.yml",
+        "ssh_successful_login.yml",
+        "sudo_abuse.yml",
+    ];
+    let named = texts.map(|(name, text)| (Arc::from(format!("rules/linux/{name}")), text));
+    let (rules, diagnostics) = RuleSet::compile(named.iter().map(|(name, text)| (name, *text)));
+    LoadedRules { rules: Arc::new(rules), diagnostics, files: named.len() }
+}
+
 /// Loads mappings: by the name of a shipped one, or from files and folders. `none` gives none.
 ///
 /// # Errors
@@ -128,4 +150,24 @@ fn is_rule(path: &Path) -> bool {
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let yaml = name.ends_with(".yml") || name.ends_with(".yaml");
     yaml && !name.ends_with(".test.yml") && !name.ends_with(".test.yaml")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_rules_are_those_of_the_folder_and_nothing_is_wrong_with_them() {
+        let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/rules"));
+        let loaded = load_rules(&[folder]).expect("the folder");
+        let shipped = shipped_rules();
+        assert_eq!(shipped.diagnostics, []);
+        assert_eq!(loaded.diagnostics, []);
+        assert_eq!((loaded.files, loaded.rules.len()), (shipped.files, shipped.rules.len()));
+        for rule in &loaded.rules.detections {
+            let head = &rule.header;
+            assert!(head.author.is_some() && !head.tags.is_empty(), "{}", head.title);
+            assert!(!head.falsepositives.is_empty(), "{}", head.title);
+        }
+    }
 }

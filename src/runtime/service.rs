@@ -165,6 +165,7 @@ impl Service {
             }
         });
         self.shared.stop.store(true, Ordering::SeqCst);
+        #[allow(clippy::disallowed_methods, reason = "a second signal means: at once")]
         self.runtime.spawn(async {
             super::signals::terminated().await;
             tracing::warn!("stopping at once");
