@@ -116,8 +116,8 @@ pub fn of_finding(rules: &RuleSet, finding: &Finding) -> Alert {
     let rule = &rules.correlations[finding.rule];
     let episode = &finding.episode;
     let mut parts: Vec<&[u8]> = vec![b"finding", rule.header.id.0.as_bytes()];
-    let start = episode.start.0.to_le_bytes();
-    parts.push(&start);
+    let began = episode.began.0.to_le_bytes();
+    parts.push(&began);
     parts.extend(finding.group.0.iter().map(|v| v.as_bytes()));
     let names = rule.group_by.iter().map(|f| f.as_str().to_owned());
     let group: Vec<(String, String)> =

@@ -3,7 +3,7 @@
 //! It keeps nothing between two questions and takes no short cut beyond `and` and `or`.
 
 use crate::event::{Event, FieldPath, Value};
-use crate::rule::{Expr, Item, Matcher, TextRelation, Values, texts_relate};
+use crate::rule::{Expr, Item, Matcher, Subject, TextRelation, Values, texts_relate};
 
 /// Whether the expression holds for the event.
 pub fn matches(expr: &Expr, event: &Event<'_>) -> bool {
@@ -13,7 +13,11 @@ pub fn matches(expr: &Expr, event: &Event<'_>) -> bool {
         Expr::Not(part) => !matches(part, event),
         Expr::AtLeast(n, parts) => parts.iter().filter(|p| matches(p, event)).count() >= *n,
         Expr::Item(item) => item_matches(item, event),
-        Expr::Keywords(values) => join(values, |m| event.any_scalar(&mut |v| m.matches(v))),
+        Expr::Keywords(values) => {
+            let subjects: Vec<Subject<'_, '_>> =
+                event.scalars().into_iter().map(Subject::new).collect();
+            join(values, |m| subjects.iter().any(|s| m.matches(s)))
+        }
     }
 }
 
@@ -24,13 +28,14 @@ fn join(values: &Values, holds: impl Fn(&Matcher) -> bool) -> bool {
 /// A field against its values. A missing field matches `null`, `exists: false` and every `neq`.
 fn item_matches(item: &Item, event: &Event<'_>) -> bool {
     let found = event.find(&item.field);
+    let subjects: Vec<Subject<'_, '_>> = found.values.iter().map(|v| Subject::new(v)).collect();
     let holds = |matcher: &Matcher| match matcher {
         Matcher::Exists(wanted) => found.present == *wanted,
         Matcher::Null => !found.present || found.values.iter().any(|v| **v == Value::Null),
         Matcher::FieldRef { field, relation, cased } => {
             found.values.iter().any(|v| refers(v, event, field, *relation, *cased))
         }
-        matcher => found.values.iter().any(|v| matcher.matches(v)),
+        matcher => subjects.iter().any(|s| matcher.matches(s)),
     };
     join(&item.values, holds) != item.negated
 }

@@ -17,7 +17,7 @@ pub struct Logsource {
 }
 
 /// What is known about an event. It may be several at once: an sshd line is `sshd` and `auth`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct EventSource {
     product: Vec<Box<str>>,
     category: Vec<Box<str>>,

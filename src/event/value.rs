@@ -42,12 +42,12 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Calls `see` with every scalar below this value until it returns true.
-    pub fn any_scalar(&self, see: &mut dyn FnMut(&Value<'a>) -> bool) -> bool {
+    /// Adds every scalar below this value.
+    pub fn scalars<'v>(&'v self, found: &mut Vec<&'v Self>) {
         match self {
-            Self::Array(items) => items.iter().any(|v| v.any_scalar(see)),
-            Self::Object(object) => object.iter().any(|(_, v)| v.any_scalar(see)),
-            scalar => see(scalar),
+            Self::Array(items) => items.iter().for_each(|v| v.scalars(found)),
+            Self::Object(object) => object.iter().for_each(|(_, v)| v.scalars(found)),
+            scalar => found.push(scalar),
         }
     }
 }

@@ -1,5 +1,8 @@
 //! One value of a rule against one value of an event.
 
+use std::borrow::Cow;
+use std::cell::OnceCell;
+
 use ipnet::IpNet;
 use regex::Regex;
 
@@ -95,12 +98,52 @@ pub enum Matcher {
     },
 }
 
+/// A value of an event while several matchers look at it: its text is made and folded only once.
+pub struct Subject<'v, 'a> {
+    value: &'v Value<'a>,
+    text: Option<Cow<'v, str>>,
+    folded: OnceCell<Option<String>>,
+}
+
+impl<'v, 'a> Subject<'v, 'a> {
+    /// For a value.
+    pub fn new(value: &'v Value<'a>) -> Self {
+        Self { value, text: value.text(), folded: OnceCell::new() }
+    }
+
+    /// The value itself.
+    pub fn value(&self) -> &'v Value<'a> {
+        self.value
+    }
+
+    /// Its text form, if it has one.
+    pub fn text(&self) -> Option<&str> {
+        self.text.as_deref()
+    }
+
+    /// The text in the case that a matcher wants.
+    fn text_for(&self, cased: bool) -> Option<&str> {
+        let text = self.text.as_deref()?;
+        if cased {
+            return Some(text);
+        }
+        let folded = self.folded.get_or_init(|| match lower(text) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(folded) => Some(folded),
+        });
+        Some(folded.as_deref().unwrap_or(text))
+    }
+}
+
 impl Matcher {
     /// Whether a single value of an event matches. `Null`, `Exists` and `FieldRef` need the whole
     /// field or event: for them this says what the value alone can say.
-    pub fn matches(&self, value: &Value<'_>) -> bool {
+    pub fn matches(&self, subject: &Subject<'_, '_>) -> bool {
+        let value = subject.value;
         match self {
-            Self::Text(matcher) => value.text().is_some_and(|t| matcher.matches(&t)),
+            Self::Text(matcher) => {
+                subject.text_for(matcher.cased).is_some_and(|t| matcher.matches_folded(t))
+            }
             Self::Number(n) => n.equals(value),
             Self::Bool(b) => match value {
                 Value::Bool(v) => v == b,
@@ -109,7 +152,7 @@ impl Matcher {
             },
             Self::Null => *value == Value::Null,
             Self::Exists(wanted) => *wanted,
-            Self::Regex(regex) => value.text().is_some_and(|t| regex.is_match(&t)),
+            Self::Regex(regex) => subject.text().is_some_and(|t| regex.is_match(t)),
             Self::Cidr(net) => matches!(value, Value::Str(s) if in_network(s, net)),
             Self::Compare(op, n) => compare(value, *n).is_some_and(|o| op.holds(o)),
             Self::Date(part, op, n) => date_part(value, *part).is_some_and(|p| op.holds(p.cmp(n))),

@@ -22,7 +22,7 @@ pub use detection::{Detection, Expr, Item, Values};
 pub use diagnostic::{Code, Diagnostic, Place, Severity, nearest};
 pub use header::{Header, Level};
 pub use link::{CorrelationRule, DetectionRule, Family, Input, RuleRef, RuleSet};
-pub use matcher::{Comparison, DatePart, Matcher, Number, TextRelation, texts_relate};
+pub use matcher::{Comparison, DatePart, Matcher, Number, Subject, TextRelation, texts_relate};
 pub use pattern::{Pattern, TextMatcher, lower};
 pub use yaml::{Key, Node, Yaml, parse as parse_yaml};
 

@@ -177,11 +177,6 @@ impl TextMatcher {
             Shape::Glob(parts) => glob(parts, text),
         }
     }
-
-    /// Whether the text matches, whatever its case.
-    pub fn matches(&self, text: &str) -> bool {
-        if self.cased { self.matches_folded(text) } else { self.matches_folded(&lower(text)) }
-    }
 }
 
 /// Lower case by Unicode, borrowed when the text already is.
@@ -228,7 +223,7 @@ mod tests {
     use super::*;
 
     fn matches(pattern: &str, text: &str) -> bool {
-        TextMatcher::new(&Pattern::parse(pattern), false).matches(text)
+        TextMatcher::new(&Pattern::parse(pattern), false).matches_folded(&lower(text))
     }
 
     #[test]

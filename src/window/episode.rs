@@ -39,6 +39,9 @@ pub struct Episode {
     pub start: Timestamp,
     /// Time of its latest event so far.
     pub end: Timestamp,
+    /// Time of the event that made the condition true. With rule and group it identifies the episode:
+    /// events of the same instant may come in another order elsewhere, but not change this.
+    pub began: Timestamp,
     /// The number that the condition is about.
     pub value: u64,
     /// 1 when it begins, one more with every event that joins it.
@@ -52,7 +55,7 @@ pub struct Episode {
 impl Episode {
     /// One that begins now.
     pub fn begin(start: Timestamp, end: Timestamp, value: u64, evidence: Evidence) -> Self {
-        Self { start, end, value, revision: 1, expected: None, evidence }
+        Self { start, end, began: end, value, revision: 1, expected: None, evidence }
     }
 
     /// One more event belongs to it.

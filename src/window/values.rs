@@ -1,6 +1,6 @@
 //! Counting distinct values of a group.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::{Change, Episode, Evidence, Happening};
 use crate::ids::Coordinate;
@@ -16,6 +16,8 @@ pub struct ValueWindow {
     /// In the order last seen.
     seen: BTreeMap<u64, (Timestamp, Box<str>, Coordinate)>,
     next: u64,
+    /// The instants at which anything was seen within the timespan, for the start of an episode.
+    instants: VecDeque<Timestamp>,
     pub(super) episode: Option<Episode>,
     last: Timestamp,
 }
@@ -31,6 +33,12 @@ impl ValueWindow {
             *self = Self::default();
         }
         self.last = what.time;
+        if self.instants.back() != Some(&what.time) && self.instants.len() < GROUP_ENTRIES_MAX {
+            self.instants.push_back(what.time);
+        }
+        while self.instants.front().is_some_and(|t| what.time.since(*t) > timespan) {
+            self.instants.pop_front();
+        }
         self.see(value, what);
         self.forget(what.time, timespan, (enough as usize).max(GROUP_ENTRIES_MAX));
         let distinct = self.seen.len() as u64;
@@ -70,7 +78,7 @@ impl ValueWindow {
     fn begin(&self, now: Timestamp) -> Option<Episode> {
         let mut evidence = Evidence::default();
         self.seen.values().for_each(|(_, _, at)| evidence.add(at));
-        let start = self.seen.values().next()?.0;
+        let start = *self.instants.front()?;
         Some(Episode::begin(start, now, self.seen.len() as u64, evidence))
     }
 }
