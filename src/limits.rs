@@ -50,6 +50,9 @@ pub const EVIDENCE_EACH_END_MAX: usize = 10;
 /// Bytes of the event that an alert carries; a larger event is named by its coordinate alone.
 pub const ALERT_EVENT_BYTES_MAX: usize = 64 << 10;
 
+/// Bytes of a value that decides a group; of a longer one the start and a hash are kept.
+pub const GROUP_VALUE_BYTES_MAX: usize = 1 << 10;
+
 /// Entries (events or values) that one group of one correlation may hold.
 pub const GROUP_ENTRIES_MAX: usize = 100_000;
 

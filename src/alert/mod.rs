@@ -146,7 +146,7 @@ pub fn of_finding(rules: &RuleSet, finding: &Finding) -> Alert {
         head: &rule.header,
         kind: ocsf::kind_name(&rule.kind),
         analytic_type: if statistical { (3, "Statistical") } else { (1, "Rule") },
-        time: episode.end,
+        time: episode.time(),
         window: (episode.start, episode.end),
         count: episode.evidence.total,
         summary: summary.clone(),

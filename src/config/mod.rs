@@ -311,6 +311,12 @@ impl Config {
             }
         };
         self.rules.iter_mut().for_each(resolve);
+        for mapping in self.sources.iter_mut().flat_map(|s| s.mappings.iter_mut()) {
+            let is_path = mapping.contains(['/', '.']);
+            if is_path && Path::new(mapping).is_relative() {
+                *mapping = folder.join(&*mapping).to_string_lossy().into_owned();
+            }
+        }
         self.http.token_file.iter_mut().for_each(resolve);
         self.webhooks.iter_mut().for_each(|w| resolve(&mut w.secret_file));
         self.kafka.security.paths_mut().for_each(resolve);
@@ -339,6 +345,16 @@ impl Config {
         if !(1_000..=5_000_000).contains(&self.commit_interval.0) {
             let us = self.commit_interval.0;
             return wrong("commit_interval", format!("{us} us is not from 1ms to 5s"));
+        }
+        if !(10_000..=5_000_000).contains(&self.marker_interval.0) {
+            let us = self.marker_interval.0;
+            return wrong("marker_interval", format!("{us} us is not from 10ms to 5s"));
+        }
+        for (i, webhook) in self.webhooks.iter().enumerate() {
+            // Two of one name would share a consumer group, and each get half of the alerts.
+            if self.webhooks[..i].iter().any(|w| w.name == webhook.name) {
+                return wrong(&format!("webhooks[{i}].name"), format!("`{}` twice", webhook.name));
+            }
         }
         for (i, source) in self.sources.iter().enumerate() {
             if crate::decode::Format::parse(&source.format).is_none() {

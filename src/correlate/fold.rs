@@ -139,6 +139,8 @@ impl Fold {
         if self.waiting.len() > PENDING_MATCHES_MAX {
             self.counts.released_early += 1;
             if let Some(Reverse(Waiting(earliest))) = self.waiting.pop() {
+                // What comes before it from now on is late: windows never go back.
+                self.watermark = self.watermark.max(Some(earliest.time));
                 self.run_timers_before(earliest.time, out);
                 self.take(&earliest, out);
             }
@@ -273,7 +275,9 @@ impl Fold {
             }
             let last_word = match &rule.kind {
                 CorrelationKind::EventCount(threshold)
-                | CorrelationKind::ValueCount { threshold, .. } => group.window.close(threshold),
+                | CorrelationKind::ValueCount { threshold, .. } => {
+                    group.window.close(threshold, rule.timespan_micros)
+                }
                 _ => None,
             };
             self.groups[index].remove(&key);

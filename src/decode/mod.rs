@@ -143,7 +143,12 @@ impl Decoder {
         for mapping in &self.mappings {
             mapping.apply(&mut event);
         }
+        let told = !event.source.is_unknown();
+        event.source.settle();
         own_logsource(&mut event);
+        if !told {
+            event.source.settle();
+        }
         Ok(event)
     }
 

@@ -60,14 +60,19 @@ fn rfc5424<'a>(rest: &'a str, body: &mut Object<'a>) -> Option<Option<Timestamp>
             value => set_header(body, name, value),
         }
     }
-    let rest = structured_data(parts.next()?, body)?;
+    let mut params = Vec::new();
+    let rest = structured_data(parts.next()?, &mut params)?;
+    body.extend(params);
     let message = rest.strip_prefix(' ').unwrap_or(rest);
     body.set("message", text(message.strip_prefix('\u{feff}').unwrap_or(message)));
     Some(time)
 }
 
 /// `-` or `[id name="value" …]…`; gives what follows.
-fn structured_data<'a>(rest: &'a str, body: &mut Object<'a>) -> Option<&'a str> {
+fn structured_data<'a>(
+    rest: &'a str,
+    found: &mut Vec<(Cow<'a, str>, Value<'a>)>,
+) -> Option<&'a str> {
     if let Some(rest) = rest.strip_prefix('-') {
         return Some(rest);
     }
@@ -84,7 +89,7 @@ fn structured_data<'a>(rest: &'a str, body: &mut Object<'a>) -> Option<&'a str> 
             }
             let (name, after) = params.split_once("=\"")?;
             let end = closing_quote(after)?;
-            body.set(format!("sd.{id}.{name}"), Value::Str(unescaped(&after[..end])));
+            found.push((format!("sd.{id}.{name}").into(), Value::Str(unescaped(&after[..end]))));
             params = &after[end + 1..];
         }
     }

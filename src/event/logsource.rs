@@ -2,8 +2,10 @@
 //! Log Source).
 //!
 //! Routing is part of being right, not only of being fast: a rule that says `not filter` alone would
-//! fire on every foreign event. What is unknown about an event excludes nothing, unless the event
-//! names its product and a category or service: then it is taken to be complete.
+//! fire on every foreign event. What is unknown about an event excludes nothing, unless its product and a
+//! category or service are known: then that is taken to be the whole truth. Where configuration or a
+//! mapping knows something, fields of the event itself add to it, but cannot make it complete: they
+//! are content, and content must not switch rules off.
 
 /// What a rule is written for. Each part that is given must agree; lower case.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,6 +24,7 @@ pub struct EventSource {
     product: Vec<Box<str>>,
     category: Vec<Box<str>>,
     service: Vec<Box<str>>,
+    complete: bool,
 }
 
 impl EventSource {
@@ -52,7 +55,12 @@ impl EventSource {
         self.product.is_empty() && self.category.is_empty() && self.service.is_empty()
     }
 
-    fn is_complete(&self) -> bool {
+    /// Takes what is known so far for the whole truth, if it is enough for that.
+    pub fn settle(&mut self) {
+        self.complete = self.is_enough();
+    }
+
+    fn is_enough(&self) -> bool {
         let kind_known = !self.category.is_empty() || !self.service.is_empty();
         kind_known && !self.product.is_empty()
     }
@@ -61,7 +69,7 @@ impl EventSource {
 impl Logsource {
     /// Whether a rule for this logsource applies to an event from `source`.
     pub fn admits(&self, source: &EventSource) -> bool {
-        let complete = source.is_complete();
+        let complete = source.complete;
         let agrees = |wanted: &Option<Box<str>>, known: &[Box<str>]| match wanted {
             None => true,
             Some(_) if known.is_empty() => !complete,
@@ -103,6 +111,7 @@ mod tests {
         s.add_product(product);
         s.add_category(category);
         s.add_service(service);
+        s.settle();
         s
     }
 

@@ -1,6 +1,7 @@
 //! Values of an event, and their text form.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -69,6 +70,12 @@ impl<'a> Object<'a> {
             Some((_, old)) => *old = value,
             None => self.0.push((name, value)),
         }
+    }
+
+    /// Adds members after those it has; of equal names the last wins.
+    pub fn extend(&mut self, members: Vec<(Cow<'a, str>, Value<'a>)>) {
+        let all = std::mem::take(&mut self.0).into_iter().chain(members);
+        *self = all.collect();
     }
 
     /// The members in order.
@@ -140,6 +147,12 @@ fn members<'de, A: MapAccess<'de>>(mut map: A) -> Result<Object<'de>, A::Error> 
     Ok(last_wins(members))
 }
 
+impl<'a> FromIterator<(Cow<'a, str>, Value<'a>)> for Object<'a> {
+    fn from_iter<I: IntoIterator<Item = (Cow<'a, str>, Value<'a>)>>(members: I) -> Self {
+        last_wins(members.into_iter().collect())
+    }
+}
+
 /// Drops all but the last of equal keys. Sorting finds out cheaply whether there are any.
 fn last_wins<'a>(members: Vec<(Cow<'a, str>, Value<'a>)>) -> Object<'a> {
     let mut names: Vec<&str> = members.iter().map(|(k, _)| k.as_ref()).collect();
@@ -147,11 +160,18 @@ fn last_wins<'a>(members: Vec<(Cow<'a, str>, Value<'a>)>) -> Object<'a> {
     if names.windows(2).all(|w| w[0] != w[1]) {
         return Object(members);
     }
-    let mut object = Object::default();
+    let mut places: HashMap<Cow<'a, str>, usize> = HashMap::new();
+    let mut kept: Vec<(Cow<'a, str>, Value<'a>)> = Vec::with_capacity(members.len());
     for (key, value) in members {
-        object.set(key, value);
+        match places.get(&key) {
+            Some(&place) => kept[place].1 = value,
+            None => {
+                places.insert(key.clone(), kept.len());
+                kept.push((key, value));
+            }
+        }
     }
-    object
+    Object(kept)
 }
 
 /// A key that borrows where it can; serde's own `Cow<str>` never does.

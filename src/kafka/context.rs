@@ -39,10 +39,19 @@ pub struct PartitionStats {
     pub offset_low: i64,
     /// End of what may be read (the last stable offset).
     pub offset_high: i64,
-    /// Whether everything up to the end had been handed out.
-    pub caught_up: bool,
-    /// When this was so.
-    pub at: Timestamp,
+    /// Whether nothing fetched was waiting to be handed out, up to the end.
+    pub drained: bool,
+    /// When the broker last said so; `None` while it cannot be reached.
+    pub at: Option<Timestamp>,
+}
+
+impl PartitionStats {
+    /// When a reader whose next offset is `next` was known to have read everything, if it has. The
+    /// second way is for topics that end in transaction markers, which no reader sees; the queue that
+    /// it asks about is shared with other partitions, so it can only say no too often.
+    pub fn read_to_end(&self, next: i64) -> Option<Timestamp> {
+        self.at.filter(|_| next >= self.offset_high || self.drained)
+    }
 }
 
 /// Shared between a client's callbacks and its worker.
@@ -91,18 +100,22 @@ impl ClientContext for WorkerContext {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn stats(&self, statistics: Statistics) {
-        let at = Timestamp(statistics.time.saturating_mul(1_000_000));
+        let now = Timestamp(statistics.time.saturating_mul(1_000_000));
+        // What is known of the end is as old as the last answer of the partition's broker.
+        let heard = |id: i32| {
+            let broker = statistics.brokers.values().find(|b| b.nodeid == id && b.state == "UP")?;
+            Some(now.minus(broker.rxidle.max(0)))
+        };
         let mut known = lock(&self.stats);
         for (name, topic) in &statistics.topics {
             let name: Arc<str> = name.as_str().into();
             for (number, p) in topic.partitions.iter().filter(|(n, p)| **n >= 0 && p.ls_offset >= 0)
             {
-                let all_handed_out = p.fetchq_cnt == 0 && p.next_offset >= p.ls_offset;
                 let stats = PartitionStats {
                     offset_low: p.lo_offset,
                     offset_high: p.ls_offset,
-                    caught_up: p.fetch_state == "active" && all_handed_out,
-                    at,
+                    drained: p.fetchq_cnt == 0 && p.next_offset >= p.ls_offset,
+                    at: heard(p.broker).filter(|_| p.fetch_state == "active"),
                 };
                 known.insert((Arc::clone(&name), *number), stats);
             }

@@ -86,9 +86,7 @@ impl Correlate {
                 self.fold.offer(event, &mut self.findings);
             }
             Message::Marker(marker) => {
-                for (topic, partitions) in &marker.topics {
-                    self.clock.expect(topic, *partitions);
-                }
+                self.clock.expect(&marker.topics);
                 for p in &marker.progress {
                     self.clock.advance(&p.topic, p.partition, p.progress, p.at);
                 }

@@ -7,9 +7,9 @@ use crate::alert::{self, Alert};
 use crate::correlate::Match;
 use crate::decode::{Decoder, Reject, RejectCode};
 use crate::detect::Engine;
-use crate::event::Event;
-use crate::ids::Coordinate;
-use crate::limits::FUTURE_SKEW_MICROS_MAX;
+use crate::event::{Event, FieldPath};
+use crate::ids::{Coordinate, stable_hash};
+use crate::limits::{FUTURE_SKEW_MICROS_MAX, GROUP_VALUE_BYTES_MAX};
 use crate::rule::RuleSet;
 use crate::time::Timestamp;
 
@@ -181,7 +181,7 @@ fn route(
 ) {
     let Some(time) = event.time else { return };
     let spec = &rules.families[family];
-    let value = |field: &crate::event::FieldPath| event.text(field).map(|t| Arc::from(&*t));
+    let value = |field: &FieldPath| event.text(field).map(|t| bounded(&t));
     let key: Option<Vec<Arc<str>>> = spec.key.iter().map(value).collect();
     let Some(mut key) = key else {
         for member in &spec.members {
@@ -190,7 +190,7 @@ fn route(
         return;
     };
     key.insert(0, Arc::clone(&spec.id));
-    let named = |field: &crate::event::FieldPath| Some((Arc::from(field.as_str()), value(field)?));
+    let named = |field: &FieldPath| Some((Arc::from(field.as_str()), value(field)?));
     let event = Match {
         time,
         at: at.clone(),
@@ -199,4 +199,14 @@ fn route(
         values: spec.fields.iter().filter_map(named).collect(),
     };
     out.matches.push(Routed { key, event });
+}
+
+/// A value short enough for keys and alerts: what is too long is cut, and told apart by its hash.
+fn bounded(text: &str) -> Arc<str> {
+    if text.len() <= GROUP_VALUE_BYTES_MAX {
+        return Arc::from(text);
+    }
+    let end = text.floor_char_boundary(GROUP_VALUE_BYTES_MAX);
+    let hash: String = stable_hash(&[text.as_bytes()]).iter().map(|b| format!("{b:02x}")).collect();
+    format!("{}… ({} bytes, {hash})", &text[..end], text.len()).into()
 }

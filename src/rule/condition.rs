@@ -169,7 +169,8 @@ impl<'t> Parser<'t> {
 
     /// `1 of x*`, `all of them`: at `at` the quantifier, after it `of`.
     fn quantified(&mut self) -> Result<Condition, Diagnostic> {
-        let quantifier = &self.tokens[self.at];
+        let Some(quantifier) = self.tokens.get(self.at) else { return self.atom() };
+        let quantifier = Token { text: quantifier.text, place: quantifier.place };
         let count = match quantifier.text {
             "all" => None,
             "any" => Some(1),
@@ -189,6 +190,14 @@ impl<'t> Parser<'t> {
             let all = self.names.join(", ");
             return Err(Diagnostic::error(Code::UnknownSelection, target.place, what)
                 .help(format!("the selections are: {all}")));
+        }
+        if let Some(n) = count.filter(|n| *n > chosen.len()) {
+            let what = format!(
+                "`{n} of` can never hold: `{}` is {} selections",
+                target.text,
+                chosen.len()
+            );
+            return Err(Diagnostic::error(Code::Condition, quantifier.place, what));
         }
         Ok(match count {
             None => only_or(chosen, Condition::And),

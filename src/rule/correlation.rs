@@ -160,7 +160,11 @@ pub fn compile(node: &Node, document: &Node) -> Result<Correlation, Diagnostic> 
         }
         "temporal" => CorrelationKind::Temporal { at_least: temporal_count(node, rules.len())? },
         "temporal_ordered" => {
-            temporal_count(node, rules.len())?;
+            if temporal_count(node, rules.len())? != rules.len() {
+                let place = node.get("condition").map_or(node.place, |n| n.place);
+                let what = "`temporal_ordered` asks for all of its rules: a smaller count is not supported";
+                return Err(Diagnostic::error(Code::Unsupported, place, what));
+            }
             CorrelationKind::TemporalOrdered
         }
         other => return Err(unknown_kind(other, node)),
@@ -355,7 +359,7 @@ fn threshold<'n>(node: &'n Node, extra: &[&str]) -> Result<(Threshold, &'n Node)
         };
         match value.value {
             Yaml::Int(n) => bounds.push((op, Number::Int(n))),
-            Yaml::Float(n) => bounds.push((op, Number::Float(n))),
+            Yaml::Float(n) if n.is_finite() => bounds.push((op, Number::Float(n))),
             _ => {
                 let what = format!("`{}` needs a number, this is {}", key.text, value.kind());
                 return Err(Diagnostic::error(Code::Correlation, value.place, what));
@@ -395,7 +399,7 @@ fn temporal_count(node: &Node, rules: usize) -> Result<usize, Diagnostic> {
     }
     let count = match condition.members() {
         [(key, value)] => match (key.text.as_str(), &value.value) {
-            ("gte" | "eq", Yaml::Int(n)) => usize::try_from(*n).ok(),
+            ("gte", Yaml::Int(n)) => usize::try_from(*n).ok(),
             ("gt", Yaml::Int(n)) => usize::try_from(n.saturating_add(1)).ok(),
             _ => None,
         },

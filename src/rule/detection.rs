@@ -90,6 +90,11 @@ pub fn compile(node: &Node, reserved: &[&str]) -> Result<Detection, Diagnostic> 
         let what = "the detection has no `condition`";
         return Err(Diagnostic::error(Code::Shape, node.place, what));
     };
+    if let Some(timeframe) = node.get("timeframe") {
+        let what = "`timeframe` went with the aggregations of Sigma 1";
+        return Err(Diagnostic::error(Code::Unsupported, timeframe.place, what)
+            .help("write a correlation document with `timespan`"));
+    }
     let is_selection = |name: &str| name != "condition" && !reserved.contains(&name);
     let mut selections = Vec::new();
     for (key, body) in node.members().iter().filter(|(k, _)| is_selection(&k.text)) {

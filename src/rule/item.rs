@@ -132,10 +132,13 @@ fn values(
         for modifier in modifiers {
             drafts = apply(modifier, drafts, value)?;
         }
+        let mut forms = Vec::with_capacity(drafts.len());
         for draft in drafts {
             let draft = if keyword { anywhere(draft, value) } else { draft };
-            matchers.push(matcher(draft, &asked, value)?);
+            forms.push(matcher(draft, &asked, value)?);
         }
+        // `all` asks for all values, not for all forms of one.
+        matchers.push(if forms.len() == 1 { forms.remove(0) } else { Matcher::Any(forms) });
     }
     Ok((Values { matchers, all: asked.all }, asked))
 }
@@ -283,7 +286,7 @@ fn apply(modifier: &str, drafts: Vec<Draft>, node: &Node) -> Result<Vec<Draft>, 
                 let bytes = bytes_of(draft).ok_or_else(|| no_wildcard(modifier, node))?;
                 out.extend(base64_offsets(&bytes).map(|s| Draft::Text(Pattern::literal(&s))));
             }
-            ("expand", Draft::Text(_)) if placeholder(node).is_some() => {
+            ("expand", Draft::Text(_) | Draft::Raw(_)) if placeholder(node).is_some() => {
                 let name = placeholder(node).unwrap_or_default();
                 let what = format!("the placeholder `%{name}%` has no list of values");
                 return Err(Diagnostic::error(Code::Unsupported, node.place, what).help(

@@ -238,8 +238,11 @@ impl Linker<'_> {
         }
         for (header, correlation) in std::mem::take(&mut self.pending) {
             let missing = correlation.rules.iter().find(|k| self.find(&k.text).is_none());
-            let Some(key) = missing else { continue };
-            let what = format!("no loaded rule has the id or name `{}`", key.text);
+            let Some(key) = missing.or(correlation.rules.first()) else { continue };
+            let what = match missing {
+                Some(_) => format!("no loaded rule has the id or name `{}`", key.text),
+                None => format!("a chain of correlations is deeper than {CORRELATION_DEPTH_MAX}"),
+            };
             self.diagnostics.push(
                 Diagnostic::error(Code::Reference, key.place, what)
                     .help("load the file that holds it; a rule that refers to itself, directly or in a circle, is refused as well")

@@ -87,6 +87,8 @@ pub enum Matcher {
     Compare(Comparison, Number),
     /// A part of a date compared.
     Date(DatePart, Comparison, i64),
+    /// One of several forms of one value (`windash`, `base64offset`).
+    Any(Vec<Matcher>),
     /// Another field of the same event.
     FieldRef {
         /// The other field.
@@ -156,6 +158,7 @@ impl Matcher {
             Self::Cidr(net) => matches!(value, Value::Str(s) if in_network(s, net)),
             Self::Compare(op, n) => compare(value, *n).is_some_and(|o| op.holds(o)),
             Self::Date(part, op, n) => date_part(value, *part).is_some_and(|p| op.holds(p.cmp(n))),
+            Self::Any(forms) => forms.iter().any(|m| m.matches(subject)),
             Self::FieldRef { .. } => false,
         }
     }
@@ -210,7 +213,8 @@ fn compare(value: &Value<'_>, n: Number) -> Option<std::cmp::Ordering> {
         Value::Float(a) => float(*a),
         Value::Str(s) => match s.trim().parse::<i64>() {
             Ok(a) => ints(i128::from(a)),
-            Err(_) => s.trim().parse().ok().and_then(float),
+            // Rust reads `inf` and `nan`, too; as a value of an event they are text.
+            Err(_) => s.trim().parse().ok().filter(|n: &f64| n.is_finite()).and_then(float),
         },
         _ => None,
     }

@@ -10,7 +10,7 @@ use rdkafka::Message as _;
 use rdkafka::message::BorrowedMessage;
 
 use super::Stopwatch;
-use super::shared::Shared;
+use super::shared::{Shared, Unreported};
 use super::worker::{Assigned, Place, Stage, WorkerError};
 use crate::alert::{self, Alert, Gap};
 use crate::config::Start;
@@ -25,6 +25,8 @@ use crate::time::Timestamp;
 struct PartitionState {
     correlate: Correlate,
     counted: FoldCounts,
+    /// Whether records are new, not read again to rebuild state.
+    live: bool,
 }
 
 /// The second stage of one worker.
@@ -34,6 +36,7 @@ pub struct CorrelateStage {
     partitions: BTreeMap<Place, PartitionState>,
     alerts: Vec<Alert>,
     restore: Option<Stopwatch>,
+    unreported: Unreported,
 }
 
 impl CorrelateStage {
@@ -45,6 +48,7 @@ impl CorrelateStage {
             partitions: BTreeMap::new(),
             alerts: Vec::new(),
             restore: None,
+            unreported: Unreported::default(),
         }
     }
 
@@ -56,7 +60,7 @@ impl CorrelateStage {
         for state in self.partitions.values_mut() {
             groups += state.correlate.fold().groups();
             let now = state.correlate.fold().counts();
-            if *now == state.counted {
+            if !state.live || *now == state.counted {
                 continue;
             }
             for (topic, n) in &now.late {
@@ -74,6 +78,10 @@ impl CorrelateStage {
                     metrics.correlation_dropped.add([id, reason], n - before);
                 }
             }
+            let unknown = now.unknown_rule - state.counted.unknown_rule;
+            metrics.correlation_dropped.add(["other", "unknown_rule"], unknown);
+            let early = now.released_early - state.counted.released_early;
+            metrics.correlation_dropped.add(["other", "released_early"], early);
             state.counted = now.clone();
         }
         self.shared.set_state_keys(self.number, groups);
@@ -106,10 +114,10 @@ impl Stage for CorrelateStage {
                 time: self.shared.now(),
             };
             send_alert(out, &self.shared.topics.alerts, &alert::of_gap(&gap))?;
-            self.shared.report_gap(&gap);
+            self.unreported.gap(gap);
         }
         let correlate = Correlate::new(Arc::clone(&self.shared.rules));
-        let state = PartitionState { correlate, counted: FoldCounts::default() };
+        let state = PartitionState { correlate, counted: FoldCounts::default(), live: false };
         self.partitions.insert(partition.place.clone(), state);
         self.restore.get_or_insert_with(Stopwatch::start);
         Ok(partition.bounds.offset_low)
@@ -128,6 +136,11 @@ impl Stage for CorrelateStage {
     ) -> Result<(), WorkerError> {
         let place: Place = (Arc::from(message.topic()), message.partition());
         let Some(state) = self.partitions.get_mut(&place) else { return Ok(()) };
+        if !restoring && !state.live {
+            // What was counted while state was rebuilt had been counted before.
+            state.live = true;
+            state.counted = state.correlate.fold().counts().clone();
+        }
         match Message::decode(message.payload().unwrap_or_default()) {
             Ok(record) => state.correlate.record(record, &mut self.alerts),
             Err(e) if !restoring => {
@@ -144,7 +157,7 @@ impl Stage for CorrelateStage {
         }
         for alert in self.alerts.drain(..).filter(|_| !restoring) {
             send_alert(out, &self.shared.topics.alerts, &alert)?;
-            self.shared.count_alert(&alert);
+            self.unreported.alert(&alert);
         }
         Ok(())
     }
@@ -160,6 +173,14 @@ impl Stage for CorrelateStage {
     fn tick(&mut self, _now: Timestamp, _out: &mut Transactional) -> Result<(), WorkerError> {
         self.publish_counts();
         Ok(())
+    }
+
+    fn committed(&mut self) {
+        self.unreported.report(&self.shared);
+    }
+
+    fn aborted(&mut self) {
+        self.unreported = Unreported::default();
     }
 
     fn ready(&mut self, restoring: usize) {

@@ -7,7 +7,7 @@ use rdkafka::Message as _;
 use rdkafka::message::BorrowedMessage;
 use rdkafka::producer::BaseRecord;
 
-use super::shared::Shared;
+use super::shared::{Shared, Unreported};
 use super::worker::{Assigned, Place, Stage, WorkerError};
 use crate::alert::{self, Gap};
 use crate::config::Start;
@@ -60,6 +60,7 @@ pub struct FilterStage {
     partitions: BTreeMap<Place, PartitionState>,
     out: FilterOutput,
     marked_at: Timestamp,
+    unreported: Unreported,
 }
 
 impl FilterStage {
@@ -78,6 +79,7 @@ impl FilterStage {
             partitions: BTreeMap::new(),
             out: FilterOutput::default(),
             marked_at: Timestamp::MIN,
+            unreported: Unreported::default(),
         }
     }
 
@@ -86,7 +88,7 @@ impl FilterStage {
         let topics = &self.shared.topics;
         for alert in self.out.alerts.drain(..) {
             send_alert(out, &topics.alerts, &alert)?;
-            self.shared.count_alert(&alert);
+            self.unreported.alert(&alert);
         }
         for routed in self.out.matches.drain(..) {
             let key: Vec<&[u8]> = routed.key.iter().map(|k| k.as_bytes()).collect();
@@ -176,7 +178,7 @@ impl Stage for FilterStage {
                 time: self.shared.now(),
             };
             send_alert(out, &self.shared.topics.alerts, &alert::of_gap(&gap))?;
-            self.shared.report_gap(&gap);
+            self.unreported.gap(gap);
         }
         self.partitions.entry(partition.place.clone()).or_default();
         Ok(partition.beginning.offset)
@@ -222,8 +224,8 @@ impl Stage for FilterStage {
         for (place, at) in next {
             let Some(stats) = stats.get(place) else { continue };
             let Some(state) = self.partitions.get_mut(place) else { continue };
-            if stats.caught_up {
-                state.clock.reached_end(stats.at);
+            if let Some(then) = stats.read_to_end(*at) {
+                state.clock.reached_end(then);
             }
             let retention = self.sources.get(&place.0).and_then(|s| s.spec.retention_ms);
             self.shared.report_partition(place, stats, *at, state.written_at, retention);
@@ -249,6 +251,14 @@ impl Stage for FilterStage {
             out.send(record.key(&[][..]).payload(&value[..]))?;
         }
         Ok(())
+    }
+
+    fn committed(&mut self) {
+        self.unreported.report(&self.shared);
+    }
+
+    fn aborted(&mut self) {
+        self.unreported = Unreported::default();
     }
 
     fn ready(&mut self, _restoring: usize) {

@@ -5,6 +5,7 @@
 //! HTTP.
 
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -232,9 +233,17 @@ impl Service {
         name: String,
         run: impl FnOnce() + Send + 'static,
     ) -> Result<(), ServiceError> {
+        let shared = Arc::clone(&self.shared);
+        let thread_name = name.clone();
+        // A panic is a bug, and going on without this thread would lose data in silence.
+        let guarded = move || {
+            if catch_unwind(AssertUnwindSafe(run)).is_err() {
+                shared.fail(format!("the thread {thread_name} panicked"));
+            }
+        };
         let thread = std::thread::Builder::new()
             .name(name.clone())
-            .spawn(run)
+            .spawn(guarded)
             .map_err(|source| ServiceError::System { what: format!("starting {name}"), source })?;
         self.threads.push(thread);
         Ok(())

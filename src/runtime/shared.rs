@@ -10,9 +10,10 @@ use super::worker::Place;
 use crate::alert::{Alert, Gap};
 use crate::config::Config;
 use crate::http;
+use crate::ids::RuleId;
 use crate::kafka::PartitionStats;
 use crate::metrics::Metrics;
-use crate::rule::RuleSet;
+use crate::rule::{Level, RuleSet};
 use crate::time::{Clock, Timestamp};
 
 /// Names of the service's own topics.
@@ -24,6 +25,34 @@ pub struct OwnTopics {
     pub matches: String,
     /// What could not be decoded or delivered.
     pub dead_letters: String,
+}
+
+/// What an epoch will have published once it is committed.
+#[derive(Default)]
+pub struct Unreported {
+    gaps: Vec<Gap>,
+    alerts: Vec<(Level, RuleId)>,
+}
+
+impl Unreported {
+    /// Notes an alert that was sent.
+    pub fn alert(&mut self, alert: &Alert) {
+        self.alerts.push((alert.level, alert.rule.clone()));
+    }
+
+    /// Notes a loss whose alert was sent.
+    pub fn gap(&mut self, gap: Gap) {
+        self.gaps.push(gap);
+    }
+
+    /// The epoch is committed: counts and reports all of it.
+    pub fn report(&mut self, shared: &Shared) {
+        for (level, rule) in self.alerts.drain(..) {
+            shared.metrics.alerts.add([level.as_str()], 1);
+            shared.metrics.rule_alerts.add([&rule.0], 1);
+        }
+        self.gaps.drain(..).for_each(|gap| shared.report_gap(&gap));
+    }
 }
 
 /// What all workers share; everything in it is safe to use from any thread.
@@ -108,14 +137,8 @@ impl Shared {
         }
     }
 
-    /// Counts a published alert.
-    pub fn count_alert(&self, alert: &Alert) {
-        self.metrics.alerts.add([alert.level.as_str()], 1);
-        self.metrics.rule_alerts.add([&alert.rule.0], 1);
-    }
-
     /// Makes a loss known to metrics, health and the log.
-    pub fn report_gap(&self, gap: &Gap) {
+    fn report_gap(&self, gap: &Gap) {
         let count = gap.count();
         tracing::error!(
             topic = gap.topic,
@@ -150,7 +173,8 @@ impl Shared {
         retention_ms: Option<i64>,
     ) {
         let labels = [&*place.0, &*place.1.to_string()];
-        let lag = if stats.caught_up { 0 } else { (stats.offset_high - next).max(0) };
+        let read = stats.read_to_end(next).is_some();
+        let lag = if read { 0 } else { (stats.offset_high - next).max(0) };
         let metrics = &self.metrics;
         metrics.consumer_lag.set(labels, lag as f64);
         metrics.retention_headroom_events.set(labels, (next - stats.offset_low).max(0) as f64);

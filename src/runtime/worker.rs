@@ -117,6 +117,12 @@ pub trait Stage {
     /// When an output cannot be sent.
     fn tick(&mut self, now: Timestamp, out: &mut Transactional) -> Result<(), WorkerError>;
 
+    /// Called after each commit: now its outputs have happened.
+    fn committed(&mut self);
+
+    /// Called after an aborted epoch: its outputs have not happened.
+    fn aborted(&mut self);
+
     /// Says how it stands: whether it is ready, and in words.
     fn ready(&mut self, restoring: usize);
 }
@@ -228,16 +234,29 @@ impl<'w, S: Stage> Worker<'w, S> {
         };
         tracing::info!(worker = S::NAME, why, "an epoch was aborted");
         self.dirty.clear();
+        self.stage.aborted();
         let mut all = TopicPartitionList::new();
-        for (topic, partition) in self.positions.keys() {
-            all.add_partition(topic, *partition);
+        for ((topic, partition), position) in &self.positions {
+            all.add_partition_offset(topic, *partition, Offset::Offset(position.committed))?;
             self.stage.revoke(&(Arc::clone(topic), *partition));
         }
         if all.count() == 0 {
             return Ok(());
         }
         self.consumer.incremental_unassign(&all)?;
-        self.take(&all, false)
+        // Where the group has no position yet, the beginning stays that which was decided at first.
+        let mut known = self.consumer.committed_offsets(all.clone(), call())?;
+        for element in all.elements() {
+            let found = known.find_partition(element.topic(), element.partition());
+            if found.is_some_and(|f| !matches!(f.offset(), Offset::Offset(_))) {
+                known.set_partition_offset(
+                    element.topic(),
+                    element.partition(),
+                    element.offset(),
+                )?;
+            }
+        }
+        self.take(&known)
     }
 
     /// Takes records until there are none at hand, or the epoch is full.
@@ -289,7 +308,10 @@ impl<'w, S: Stage> Worker<'w, S> {
         for ((topic, partition), position) in &self.positions {
             let (low, high) = self.consumer.fetch_watermarks(topic, *partition, call())?;
             if position.next < low || position.next > high {
-                gone.add_partition_offset(topic, *partition, Offset::Offset(position.next))?;
+                // While state is rebuilt, records before the group's position are read a second time:
+                // losing those is no loss of events.
+                let reached = position.next.max(position.committed);
+                gone.add_partition_offset(topic, *partition, Offset::Offset(reached))?;
             }
         }
         if gone.count() == 0 {
@@ -300,7 +322,7 @@ impl<'w, S: Stage> Worker<'w, S> {
             return self.recover(done);
         }
         self.consumer.incremental_unassign(&gone)?;
-        self.take(&gone, true)
+        self.take(&gone)
     }
 
     fn rebalance(&mut self, message: Rebalance) -> Result<(), WorkerError> {
@@ -308,7 +330,8 @@ impl<'w, S: Stage> Worker<'w, S> {
             Rebalance::Assign(partitions) => {
                 self.metrics.rebalances.add(["assign"], 1);
                 self.joined = true;
-                self.take(&partitions, false)?;
+                let known = self.consumer.committed_offsets(partitions, call())?;
+                self.take(&known)?;
             }
             Rebalance::Revoke(partitions) => {
                 self.metrics.rebalances.add(["revoke"], 1);
@@ -330,15 +353,12 @@ impl<'w, S: Stage> Worker<'w, S> {
         Ok(())
     }
 
-    /// Looks up where to begin in each partition, reports what was lost, and starts reading. With
-    /// `held`, the partitions were read until now and the list says how far.
-    fn take(&mut self, partitions: &TopicPartitionList, held: bool) -> Result<(), WorkerError> {
-        let known = match held {
-            true => partitions.clone(),
-            false => self.consumer.committed_offsets(partitions.clone(), call())?,
-        };
+    /// Decides where to begin in each partition, whose positions are given, reports what was lost, and
+    /// starts reading.
+    fn take(&mut self, known: &TopicPartitionList) -> Result<(), WorkerError> {
         let mut reading = Offsets::new();
         for element in known.elements() {
+            element.error()?;
             let place: Place = (Arc::from(element.topic()), element.partition());
             let (offset_low, offset_high) =
                 self.consumer.fetch_watermarks(element.topic(), element.partition(), call())?;
@@ -400,6 +420,7 @@ impl<'w, S: Stage> Worker<'w, S> {
         self.latency.record(clock.elapsed());
         self.latency.publish();
         done?;
+        self.stage.committed();
         self.dirty.clear();
         self.epoch = Stopwatch::start();
         Ok(())

@@ -85,9 +85,10 @@ impl CompleteWindow {
         Change::default()
     }
 
-    pub(super) fn close(&mut self, condition: &dyn Condition) -> Option<Episode> {
+    pub(super) fn close(&mut self, condition: &dyn Condition, timespan: i64) -> Option<Episode> {
         let evidence = std::mem::take(&mut self.evidence);
         let holds = evidence.total > 0 && condition.holds(self.count);
-        holds.then(|| Episode::begin(self.opened, self.last, self.count, evidence))
+        let episode = Episode::begin(self.opened, self.last, self.count, evidence);
+        holds.then(|| Episode { began: self.opened.plus(timespan), ..episode })
     }
 }

@@ -39,7 +39,8 @@ pub struct Episode {
     pub start: Timestamp,
     /// Time of its latest event so far.
     pub end: Timestamp,
-    /// Time of the event that made the condition true. With rule and group it identifies the episode:
+    /// When the condition was decided: time of the event that made it true, or the end of a window
+    /// that had to be complete. With rule and group it identifies the episode:
     /// events of the same instant may come in another order elsewhere, but not change this.
     pub began: Timestamp,
     /// The number that the condition is about.
@@ -56,6 +57,11 @@ impl Episode {
     /// One that begins now.
     pub fn begin(start: Timestamp, end: Timestamp, value: u64, evidence: Evidence) -> Self {
         Self { start, end, began: end, value, revision: 1, expected: None, evidence }
+    }
+
+    /// Where it stands in event time: when it was decided, or its latest event.
+    pub fn time(&self) -> Timestamp {
+        self.began.max(self.end)
     }
 
     /// One more event belongs to it.

@@ -172,9 +172,9 @@ impl Window {
     }
 
     /// Says the last word once the deadline has passed.
-    pub fn close(&mut self, condition: &dyn Condition) -> Option<Episode> {
+    pub fn close(&mut self, condition: &dyn Condition, timespan: i64) -> Option<Episode> {
         match self {
-            Self::Complete(w) => w.close(condition),
+            Self::Complete(w) => w.close(condition, timespan),
             _ => None,
         }
     }

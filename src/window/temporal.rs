@@ -67,7 +67,9 @@ impl OrderedWindow {
             0 => Vec::new(),
             i => self.chains.get(i - 1).cloned().unwrap_or_default(),
         };
-        let possible = chain.len() == what.input;
+        // One event is not two steps, even if it matches both rules.
+        let possible =
+            chain.len() == what.input && chain.last().is_none_or(|(_, at)| at != what.at);
         chain.push((what.time, what.at.clone()));
         let complete =
             possible && chain.len() == self.chains.len() && what.time.since(chain[0].0) <= timespan;

@@ -23,8 +23,8 @@ use crate::time::Timestamp;
 
 /// The latest believable event time of one partition.
 ///
-/// A single event far ahead of all before it is not believed until a second one follows: one bad
-/// clock must not close everybody's windows.
+/// A single event far ahead of all before it, or the very first, is not believed until a second one
+/// follows: one bad clock must not close everybody's windows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Frontier {
     latest: Option<Timestamp>,
@@ -34,19 +34,18 @@ pub struct Frontier {
 impl Frontier {
     /// Takes the time of an event; true when it shows that an earlier jump ahead was a bad clock.
     pub fn observe(&mut self, time: Timestamp) -> bool {
-        let Some(latest) = self.latest else {
-            self.latest = Some(time);
-            return false;
-        };
-        if time.since(latest) <= FRONTIER_JUMP_MICROS_MAX {
+        if let Some(latest) = self.latest
+            && time.since(latest) <= FRONTIER_JUMP_MICROS_MAX
+        {
             self.latest = Some(latest.max(time));
             return self.suspect.take().is_some();
         }
-        // Two in a row are believed as far as the earlier of them.
-        if let Some(before) = self.suspect.replace(time) {
-            self.latest = Some(before.min(time));
-            self.suspect = None;
-        }
+        // Two in a row are believed as far as the earlier of them; the later goes on being suspect.
+        let Some(before) = self.suspect.replace(time) else { return false };
+        let (low, high) = (before.min(time), before.max(time));
+        let near = high.since(low) <= FRONTIER_JUMP_MICROS_MAX;
+        self.latest = self.latest.max(Some(if near { high } else { low }));
+        self.suspect = (!near).then_some(high);
         false
     }
 
@@ -98,7 +97,8 @@ impl PartitionClock {
     /// Takes the time of an event and when it was read; true as for [`Frontier::observe`].
     pub fn observe(&mut self, time: Timestamp, now: Timestamp) -> bool {
         self.read_at = now;
-        self.frontier.observe(time)
+        // What lies in the future, within what is allowed, must not make others late.
+        self.frontier.observe(time.min(now))
     }
 
     /// Takes that everything up to the end had been read at `now`.
@@ -109,13 +109,15 @@ impl PartitionClock {
     /// How far event time has come, lateness taken off, as of when; `None` while nothing can be said.
     pub fn progress(&self, lateness: i64) -> Option<(Progress, Timestamp)> {
         let at_end = self.ended_at.filter(|t| *t >= self.read_at);
-        match (self.frontier.latest(), at_end) {
-            (None, ended) => ended.map(|t| (Progress::Empty, t)),
-            (Some(latest), None) => Some((Progress::Active(latest.minus(lateness)), self.read_at)),
-            (Some(latest), Some(ended)) => {
-                let last = self.frontier.at_end().unwrap_or(latest);
+        match (at_end, self.frontier.at_end()) {
+            (Some(ended), None) => Some((Progress::Empty, ended)),
+            (Some(ended), Some(last)) => {
                 let carried_on = last.plus(ended.since(self.read_at));
                 Some((Progress::AtEnd(carried_on.minus(lateness)), ended))
+            }
+            (None, _) => {
+                let latest = self.frontier.latest()?;
+                Some((Progress::Active(latest.minus(lateness)), self.read_at))
             }
         }
     }
@@ -141,17 +143,21 @@ pub struct SourceClock {
 }
 
 impl SourceClock {
-    /// Takes how many partitions a topic has; it can only grow.
-    pub fn expect(&mut self, topic: &Arc<str>, partitions: i32) {
-        let known = self.partitions.entry(Arc::clone(topic)).or_default();
-        *known = (*known).max(partitions);
+    /// Takes all source topics with how many partitions each has. Topics that are no longer read drop
+    /// out, so that they cannot hold the others up.
+    pub fn expect(&mut self, topics: &[(Arc<str>, i32)]) {
+        self.partitions = topics.iter().cloned().collect();
     }
 
     /// Takes what a partition's reader said as of `at`.
     pub fn advance(&mut self, topic: &Arc<str>, partition: i32, said: Progress, at: Timestamp) {
         let place = (Arc::clone(topic), partition);
-        let before = self.known.get(&place).map_or(Timestamp::MIN, |k| k.reached);
-        let reached = said.time().max(before);
+        let before = self.known.get(&place).copied();
+        let mut reached = before.map_or(said.time(), |k| k.reached.max(said.time()));
+        if let (Progress::Empty, Some(k)) = (said, before.filter(|k| k.reached > Timestamp::MIN)) {
+            // A new reader has seen nothing, but an earlier one had: event time goes on from there.
+            reached = k.reached.plus(at.since(k.at).max(0));
+        }
         let allows = match said {
             Progress::Active(_) => reached,
             Progress::AtEnd(_) | Progress::Empty => {
@@ -186,17 +192,35 @@ impl SourceClock {
 mod tests {
     use super::*;
 
+    fn frontier(seconds: &[i64]) -> (Frontier, usize) {
+        let mut frontier = Frontier::default();
+        let bad = seconds.iter().filter(|s| frontier.observe(Timestamp(**s * 1_000_000))).count();
+        (frontier, bad)
+    }
+
     #[test]
     fn one_bad_clock_does_not_move_the_frontier() {
-        let mut frontier = Frontier::default();
-        let hour = Timestamp(3_600_000_000);
-        assert!(!frontier.observe(Timestamp(0)));
-        assert!(!frontier.observe(hour));
-        assert!(frontier.observe(Timestamp(1)), "the jump was a bad clock");
-        assert_eq!(frontier.latest(), Some(Timestamp(1)));
-        assert!(!frontier.observe(hour));
-        assert!(!frontier.observe(hour.plus(5)), "a second one is believed");
-        assert_eq!(frontier.latest(), Some(hour));
+        let latest = |seconds: &[i64]| frontier(seconds).0.latest().map(|t| t.0 / 1_000_000);
+        assert_eq!(latest(&[7]), None, "a single event is not believed");
+        assert_eq!(latest(&[7, 8]), Some(8));
+        assert_eq!(latest(&[0, 1, 3600, 2]), Some(2));
+        assert_eq!(frontier(&[0, 1, 3600, 2]).1, 1, "and the bad clock is counted");
+        assert_eq!(latest(&[0, 1, 3600, 3605]), Some(3605), "two in a row are believed");
+        assert_eq!(latest(&[0, 600, 1200, 1800]), Some(1200), "sparse events: all but the last");
+        assert_eq!(latest(&[9_999_999, 5, 6]), Some(6), "also when the first is the bad one");
+        assert_eq!(frontier(&[7]).0.at_end(), Some(Timestamp(7_000_000)));
+    }
+
+    #[test]
+    fn topics_that_are_no_longer_read_hold_nothing_up() {
+        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+        let mut clock = SourceClock::default();
+        clock.expect(&[(Arc::clone(&a), 1), (Arc::clone(&b), 1)]);
+        clock.advance(&a, 0, Progress::Active(Timestamp(10)), wall(0));
+        clock.advance(&b, 0, Progress::Active(Timestamp(5)), wall(0));
+        assert_eq!(clock.watermark(), Some(Timestamp(5)));
+        clock.expect(&[(Arc::clone(&a), 1)]);
+        assert_eq!(clock.watermark(), Some(Timestamp(10)));
     }
 
     fn wall(seconds: i64) -> Timestamp {
@@ -209,6 +233,7 @@ mod tests {
         assert_eq!(clock.progress(0), None);
         clock.reached_end(wall(0));
         assert_eq!(clock.progress(0), Some((Progress::Empty, wall(0))));
+        clock.observe(Timestamp(49), wall(10));
         clock.observe(Timestamp(50), wall(10));
         let active = |t| Some((Progress::Active(Timestamp(t)), wall(10)));
         assert_eq!(clock.progress(0), active(50), "it lags again");
@@ -223,7 +248,7 @@ mod tests {
     fn clock(partitions: i32) -> impl FnMut(i32, Progress, i64) -> Option<i64> {
         let topic: Arc<str> = "t".into();
         let mut clock = SourceClock::default();
-        clock.expect(&topic, partitions);
+        clock.expect(&[(Arc::clone(&topic), partitions)]);
         move |partition, said, at| {
             clock.advance(&topic, partition, said, wall(at));
             clock.watermark().map(|t| t.0)

@@ -54,11 +54,12 @@ impl Story {
     pub fn until(&mut self, now: Timestamp) -> Vec<(Timestamp, Line)> {
         while self.told_to < now.0 {
             self.ordinary_second();
+            let next_cycle = self.begins + self.cycle * CYCLE_SECONDS * SECOND;
+            if self.told_to == next_cycle {
+                self.attacks(next_cycle, self.cycle);
+                self.cycle += 1;
+            }
             self.told_to += SECOND;
-        }
-        while self.begins + self.cycle * CYCLE_SECONDS * SECOND <= now.0 {
-            self.attacks(self.begins + self.cycle * CYCLE_SECONDS * SECOND, self.cycle);
-            self.cycle += 1;
         }
         let later = self.lines.split_off(&(now.0, 0));
         let due = std::mem::replace(&mut self.lines, later);

@@ -9,7 +9,7 @@ mod output;
 mod stage;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -88,7 +88,8 @@ enum Output {
 /// Runs the subcommand; the result is the exit code.
 pub fn run(mut args: Args) -> anyhow::Result<u8> {
     // `--rules a.yml FILE`: the option takes several values, so the file may have ended up in it.
-    if args.file.is_none() && args.rules.len() > 1 {
+    if args.file.is_none() && args.rules.len() > 1 && args.rules.last().is_some_and(|p| is_input(p))
+    {
         args.file = args.rules.pop();
     }
     let clock = Stopwatch::start();
@@ -119,6 +120,12 @@ pub fn run(mut args: Args) -> anyhow::Result<u8> {
         writeln!(io::stderr(), "{figures}")?;
     }
     Ok(super::FINE)
+}
+
+/// Whether a path given after `--rules` can only be the input: neither a folder nor a YAML file.
+fn is_input(path: &Path) -> bool {
+    let yaml = path.extension().is_some_and(|e| e == "yml" || e == "yaml");
+    !yaml && !path.is_dir()
 }
 
 /// Says on standard error what is wrong with the rules, and how many run.

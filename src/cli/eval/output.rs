@@ -41,10 +41,14 @@ impl<W: Write> Writer<W> {
     pub fn release(&mut self, time: Timestamp) -> io::Result<()> {
         while self.held.peek().is_some_and(|Reverse(h)| h.time < time) {
             let Some(Reverse(held)) = self.held.pop() else { break };
-            self.out.write_all(&held.text)?;
-            self.out.write_all(b"\n")?;
+            self.write(&held.text)?;
         }
         Ok(())
+    }
+
+    fn write(&mut self, text: &[u8]) -> io::Result<()> {
+        self.out.write_all(text)?;
+        self.out.write_all(b"\n")
     }
 
     /// Writes everything.
@@ -52,7 +56,9 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// When the output cannot be written.
     pub fn finish(&mut self) -> io::Result<()> {
-        self.release(Timestamp::MAX)?;
+        while let Some(Reverse(held)) = self.held.pop() {
+            self.write(&held.text)?;
+        }
         self.out.flush()
     }
 

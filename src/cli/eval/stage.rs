@@ -224,7 +224,7 @@ impl<'c, W: Write> Collector<'c, W> {
             let rule = &self.rules.correlations[finding.rule];
             self.totals.findings += u64::from(finding.episode.revision == 1);
             self.totals.alerts += u64::from(rule.alerts && finding.episode.revision == 1);
-            let (time, line) = (finding.episode.end, finding.trigger.offset);
+            let (time, line) = (finding.episode.time(), finding.trigger.offset);
             if !self.options.matches {
                 if rule.alerts {
                     self.writer.put(time, line, alert::of_finding(&self.rules, &finding).body);
