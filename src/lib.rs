@@ -10,7 +10,7 @@
 //! clock, no threads), so the same engine runs under Kafka, over files and in tests. The borders are
 //! held by `tests/tidy.rs` and drawn in `docs/ARCHITECTURE.md`.
 
-#![deny(missing_docs)]
+#![deny(missing_docs, unsafe_code)]
 
 pub mod limits;
 

@@ -89,6 +89,9 @@ pub const SESSION_TIMEOUT_MS: u64 = 10_000;
 /// Longest wait for one call to the broker (metadata, offsets, commit).
 pub const BROKER_CALL_MS_MAX: u64 = 10_000;
 
+/// How often, 100 ms apart, a fenced worker looks whether another has its name before it is built anew.
+pub const FENCING_LOOKS: usize = 30;
+
 /// How often the partition counts of source topics are looked up.
 pub const METADATA_REFRESH_MS: u64 = 10_000;
 

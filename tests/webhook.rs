@@ -573,6 +573,7 @@ impl Cluster {
         AlertTopics {
             consumer,
             producer: self.config(),
+            tokens: None,
             app: "watchfire".to_owned(),
             alerts: "alerts".to_owned(),
             dead_letters: "dead".to_owned(),

@@ -100,6 +100,16 @@ impl Security {
             (Some(_), false) => return wrong("sasl", "the protocol has no SASL: write SASL_SSL"),
             _ => {}
         }
+        let tls = matches!(self.protocol, Protocol::Ssl | Protocol::SaslSsl);
+        let files = [
+            ("ca_file", &self.ca_file),
+            ("certificate_file", &self.certificate_file),
+            ("key_file", &self.key_file),
+            ("key_password_file", &self.key_password_file),
+        ];
+        if let Some((key, _)) = files.iter().find(|(_, f)| f.is_some() && !tls) {
+            return wrong(key, "the protocol has no TLS: write SSL or SASL_SSL");
+        }
         if self.certificate_file.is_some() != self.key_file.is_some() {
             return wrong("key_file", "certificate_file and key_file go together");
         }

@@ -1,8 +1,13 @@
 //! Settings of every client, in one place, with their reasons.
 
 use rdkafka::ClientConfig;
+use rdkafka::admin::AdminClient;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::BaseConsumer;
 
-use crate::config::{Config, ConfigError, Kafka, Sasl, Security, read_secret};
+use super::token_now::set_token;
+use super::{TokenError, TokenSource, WorkerContext};
+use crate::config::{Config, ConfigError, Kafka, OAuth, Sasl, Security, read_secret};
 use crate::limits::{CONSUMER_QUEUE_KIB, SESSION_TIMEOUT_MS, TRANSACTION_TIMEOUT_MS};
 
 /// Why a client cannot be made.
@@ -11,6 +16,9 @@ pub enum ClientError {
     /// A secret cannot be read.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// There is no token to authenticate with.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// librdkafka refused a setting.
     #[error("kafka client: {0}")]
     Kafka(#[from] rdkafka::error::KafkaError),
@@ -22,7 +30,7 @@ pub struct Clients {
     base: ClientConfig,
     app: String,
     instance: String,
-    token_file: Option<std::path::PathBuf>,
+    tokens: Option<TokenSource>,
 }
 
 impl Clients {
@@ -33,16 +41,38 @@ impl Clients {
     pub fn new(config: &Config) -> Result<Self, ClientError> {
         let oauth = config.kafka.security.sasl.as_ref().and_then(|s| s.oauth.as_ref());
         Ok(Self {
+            tokens: oauth.map(token_source).transpose()?,
             base: base(&config.kafka)?,
             app: config.app.clone(),
             instance: config.instance_name(),
-            token_file: oauth.and_then(|o| o.token_file.clone()),
         })
     }
 
-    /// The file that OAUTHBEARER tokens are read from, if any.
-    pub fn token_file(&self) -> Option<std::path::PathBuf> {
-        self.token_file.clone()
+    /// The source of OAUTHBEARER tokens, if any.
+    pub fn tokens(&self) -> Option<TokenSource> {
+        self.tokens.clone()
+    }
+
+    /// A consumer without a group: metadata and administration go through it.
+    ///
+    /// # Errors
+    /// When librdkafka refuses a setting.
+    pub fn metadata(&self) -> Result<BaseConsumer<WorkerContext>, ClientError> {
+        let context = WorkerContext::new(self.tokens());
+        Ok(BaseConsumer::from_config_and_context(&self.base, context)?)
+    }
+
+    /// A client for administration.
+    ///
+    /// # Errors
+    /// When librdkafka refuses a setting.
+    pub fn admin(&self) -> Result<AdminClient<WorkerContext>, ClientError> {
+        let context = WorkerContext::new(self.tokens());
+        let admin = AdminClient::from_config_and_context(&self.base, context)?;
+        if let Some(source) = &self.tokens {
+            set_token(admin.inner(), source)?;
+        }
+        Ok(admin)
     }
 
     /// For administration, and for consumers and producers without a group or transaction.
@@ -137,18 +167,18 @@ fn authenticate(config: &mut ClientConfig, sasl: &Sasl) -> Result<(), ClientErro
     if let Some(file) = &sasl.password_file {
         config.set("sasl.password", read_secret(file)?);
     }
-    let Some(oauth) = &sasl.oauth else { return Ok(()) };
-    if let (Some(endpoint), Some(id), Some(secret)) =
-        (&oauth.token_endpoint, &oauth.client_id, &oauth.client_secret_file)
-    {
-        config
-            .set("sasl.oauthbearer.method", "oidc")
-            .set("sasl.oauthbearer.token.endpoint.url", endpoint)
-            .set("sasl.oauthbearer.client.id", id)
-            .set("sasl.oauthbearer.client.secret", read_secret(secret)?);
-    }
-    if let Some(scope) = &oauth.scope {
-        config.set("sasl.oauthbearer.scope", scope);
-    }
     Ok(())
+}
+
+fn token_source(oauth: &OAuth) -> Result<TokenSource, ClientError> {
+    if let Some(file) = &oauth.token_file {
+        return Ok(TokenSource::File(file.clone()));
+    }
+    let secret = oauth.client_secret_file.as_deref().map(read_secret).transpose()?;
+    Ok(TokenSource::Oidc {
+        endpoint: oauth.token_endpoint.clone().unwrap_or_default(),
+        client_id: oauth.client_id.clone().unwrap_or_default(),
+        client_secret: secret.unwrap_or_default(),
+        scope: oauth.scope.clone(),
+    })
 }

@@ -6,7 +6,6 @@
 //! otherwise closing would wait forever.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,6 +18,7 @@ use rdkafka::statistics::Statistics;
 use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka::{Message, TopicPartitionList};
 
+use super::TokenSource;
 use crate::time::Timestamp;
 
 /// What the group asks of this worker.
@@ -61,18 +61,23 @@ pub struct WorkerContext {
     closing: AtomicBool,
     stats: Mutex<BTreeMap<(Arc<str>, i32), PartitionStats>>,
     delivery_error: Mutex<Option<String>>,
-    token_file: Option<PathBuf>,
+    tokens: Option<TokenSource>,
 }
 
 impl WorkerContext {
-    /// With the file that OAUTHBEARER tokens are read from, if any.
-    pub fn new(token_file: Option<PathBuf>) -> Self {
-        Self { token_file, ..Self::default() }
+    /// With the source of OAUTHBEARER tokens, if any.
+    pub fn new(tokens: Option<TokenSource>) -> Self {
+        Self { tokens, ..Self::default() }
     }
 
     /// The next thing that the group asks.
     pub fn next_rebalance(&self) -> Option<Rebalance> {
         lock(&self.rebalances).pop_front()
+    }
+
+    /// Whether the group asks something that has not been taken up.
+    pub fn has_rebalance(&self) -> bool {
+        !lock(&self.rebalances).is_empty()
     }
 
     /// Takes the latest statistics.
@@ -133,23 +138,11 @@ impl ClientContext for WorkerContext {
         &self,
         _config: Option<&str>,
     ) -> Result<OAuthToken, Box<dyn std::error::Error>> {
-        let Some(file) = &self.token_file else {
-            return Err("no kafka.security.sasl.oauth.token_file is configured".into());
-        };
-        let token = std::fs::read_to_string(file)?.trim().to_owned();
-        let (principal_name, lifetime_ms) =
-            token_claims(&token).ok_or("the token is no JWT with sub and exp")?;
-        Ok(OAuthToken { token, principal_name, lifetime_ms })
+        match &self.tokens {
+            Some(source) => Ok(source.fetch()?),
+            None => Err("no kafka.security.sasl.oauth is configured".into()),
+        }
     }
-}
-
-/// `sub` and `exp` (as milliseconds) of a JWT. Its signature is the broker's business.
-fn token_claims(token: &str) -> Option<(String, i64)> {
-    use base64::Engine;
-    let payload = token.split('.').nth(1)?;
-    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).ok()?;
-    let claims: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
-    Some((claims["sub"].as_str()?.to_owned(), claims["exp"].as_f64()? as i64 * 1000))
 }
 
 impl ConsumerContext for WorkerContext {
@@ -188,18 +181,5 @@ impl ProducerContext for WorkerContext {
                 format!("{error} (topic {}, partition {})", message.topic(), message.partition());
             lock(&self.delivery_error).get_or_insert(what);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_claims_of_a_token_are_read() {
-        // {"sub":"watchfire","exp":1700000000}
-        let token = "e30.eyJzdWIiOiJ3YXRjaGZpcmUiLCJleHAiOjE3MDAwMDAwMDB9.";
-        assert_eq!(token_claims(token), Some(("watchfire".into(), 1_700_000_000_000)));
-        assert_eq!(token_claims("opaque"), None);
     }
 }

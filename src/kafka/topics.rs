@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::{ClientContext, DefaultClientContext};
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 
+use super::WorkerContext;
 use crate::limits::BROKER_CALL_MS_MAX;
 
 /// A topic of our own.
@@ -67,7 +67,7 @@ fn call() -> Duration {
 /// # Errors
 /// [`TopicError`] for the first topic that cannot be used.
 pub async fn ensure_topics(
-    admin: &AdminClient<DefaultClientContext>,
+    admin: &AdminClient<WorkerContext>,
     topics: &[TopicSpec],
 ) -> Result<(), TopicError> {
     for spec in topics {
@@ -89,10 +89,7 @@ pub async fn ensure_topics(
     Ok(())
 }
 
-async fn check(
-    admin: &AdminClient<DefaultClientContext>,
-    spec: &TopicSpec,
-) -> Result<(), TopicError> {
+async fn check(admin: &AdminClient<WorkerContext>, spec: &TopicSpec) -> Result<(), TopicError> {
     let found = setting(admin, &spec.name, "cleanup.policy").await?;
     match found {
         Some(found) if found != "delete" => {
@@ -103,7 +100,7 @@ async fn check(
 }
 
 async fn setting(
-    admin: &AdminClient<DefaultClientContext>,
+    admin: &AdminClient<WorkerContext>,
     topic: &str,
     name: &str,
 ) -> Result<Option<String>, TopicError> {
@@ -122,7 +119,7 @@ async fn setting(
 /// # Errors
 /// When the cluster does not answer.
 pub async fn retention_ms(
-    admin: &AdminClient<DefaultClientContext>,
+    admin: &AdminClient<WorkerContext>,
     topic: &str,
 ) -> Result<Option<i64>, TopicError> {
     let text = setting(admin, topic, "retention.ms").await?;
@@ -133,10 +130,12 @@ pub async fn retention_ms(
 ///
 /// # Errors
 /// When the cluster does not answer.
-pub fn partition_count<C: ClientContext + ConsumerContext>(
-    consumer: &BaseConsumer<C>,
+pub fn partition_count(
+    consumer: &BaseConsumer<WorkerContext>,
     topic: &str,
 ) -> Result<i32, TopicError> {
+    // A client without a group is served by polling: it may need a token before it can connect.
+    consumer.poll(Duration::from_millis(20));
     let metadata = consumer
         .fetch_metadata(Some(topic), call())
         .map_err(|source| TopicError::Kafka { topic: topic.to_owned(), source })?;

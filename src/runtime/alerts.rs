@@ -40,7 +40,7 @@ fn follow(
         .set("enable.partition.eof", "true")
         .set("fetch.wait.max.ms", "50")
         .set("queued.max.messages.kbytes", "4096")
-        .create_with_context(WorkerContext::new(clients.token_file()))?;
+        .create_with_context(WorkerContext::new(clients.tokens()))?;
     let mut partitions = TopicPartitionList::new();
     for partition in 0..partition_count(&consumer, topic)? {
         partitions.add_partition_offset(topic, partition, Offset::Beginning)?;

@@ -12,8 +12,6 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rdkafka::admin::AdminClient;
-use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::BaseConsumer;
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +25,8 @@ use crate::config::{Config, ConfigError, Source, Webhook, read_secret};
 use crate::decode::{Decoder, EventClock, Format};
 use crate::http;
 use crate::kafka::{
-    ClientError, Clients, TopicError, TopicSpec, ensure_topics, partition_count, retention_ms,
+    ClientError, Clients, TopicError, TopicSpec, WorkerContext, ensure_topics, partition_count,
+    retention_ms,
 };
 use crate::limits::{METADATA_REFRESH_MS, RESTART_BACKOFF_MS_MAX, RESTART_BACKOFF_MS_MIN};
 use crate::metrics::{Metrics, MetricsError};
@@ -224,8 +223,8 @@ impl Service {
         let (shared, alerts, own) =
             (Arc::clone(&self.shared), Arc::clone(&self.alerts), clients.clone());
         self.spawn("alert-index".to_owned(), move || follow_alerts(&shared, &alerts, &own))?;
-        let (shared, plain) = (Arc::clone(&self.shared), clients.plain());
-        self.spawn("metadata".to_owned(), move || refresh_partition_counts(&shared, &plain))
+        let (shared, consumer) = (Arc::clone(&self.shared), clients.metadata()?);
+        self.spawn("metadata".to_owned(), move || refresh_partition_counts(&shared, &consumer))
     }
 
     fn spawn(
@@ -253,6 +252,7 @@ impl Service {
         let topics = webhook::AlertTopics {
             consumer: clients.plain(),
             producer: clients.plain(),
+            tokens: clients.tokens(),
             app: self.shared.config.app.clone(),
             alerts: self.shared.topics.alerts.clone(),
             dead_letters: self.shared.topics.dead_letters.clone(),
@@ -309,8 +309,7 @@ fn prepare(
 ) -> Result<Arc<Shared>, ServiceError> {
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"))?);
     super::views::describe_rules(&metrics, loaded);
-    let admin: AdminClient<DefaultClientContext> =
-        clients.plain().create().map_err(ClientError::from)?;
+    let admin = clients.admin()?;
     let own = own_topics(&config);
     loop {
         match runtime.block_on(ensure_topics(&admin, &own)) {
@@ -329,7 +328,7 @@ fn prepare(
             runtime.block_on(retention_ms(&admin, &source.topic)).unwrap_or_default();
         sources.push(spec);
     }
-    let consumer: BaseConsumer = clients.plain().create().map_err(ClientError::from)?;
+    let consumer = clients.metadata()?;
     let matches_partitions = partition_count(&consumer, &config.matches_topic())?.max(1);
     let checks = checks(&config);
     let names: Vec<&str> = checks.iter().map(String::as_str).collect();
@@ -432,11 +431,7 @@ fn supervise<S: Stage>(
 }
 
 /// Keeps up with topics that get more partitions, or appear.
-fn refresh_partition_counts(shared: &Shared, plain: &rdkafka::ClientConfig) {
-    let consumer: BaseConsumer = match plain.create() {
-        Ok(consumer) => consumer,
-        Err(e) => return shared.fail(format!("metadata client: {e}")),
-    };
+fn refresh_partition_counts(shared: &Shared, consumer: &BaseConsumer<WorkerContext>) {
     let mut waited = 0;
     while !shared.stop.load(Ordering::Relaxed) {
         std::thread::sleep(Duration::from_millis(100));
@@ -446,7 +441,7 @@ fn refresh_partition_counts(shared: &Shared, plain: &rdkafka::ClientConfig) {
         }
         waited = 0;
         for source in &shared.sources {
-            match partition_count(&consumer, &source.topic) {
+            match partition_count(consumer, &source.topic) {
                 Ok(count) => shared.set_partition_count(&source.topic, count),
                 Err(error) => tracing::warn!(%error, "metadata"),
             }

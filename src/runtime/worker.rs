@@ -28,8 +28,8 @@ use crate::kafka::{
     tpl_of,
 };
 use crate::limits::{
-    BROKER_CALL_MS_MAX, EPOCH_OUTPUT_BYTES_MAX, EPOCH_OUTPUTS_MAX, OFFSETS_ONLY_COMMIT_MS,
-    POLL_BATCH_RECORDS_MAX,
+    BROKER_CALL_MS_MAX, EPOCH_OUTPUT_BYTES_MAX, EPOCH_OUTPUTS_MAX, FENCING_LOOKS,
+    OFFSETS_ONLY_COMMIT_MS, POLL_BATCH_RECORDS_MAX,
 };
 use crate::metrics::{LatencyRecorder, Metrics};
 use crate::source::{Beginning, Bounds, beginning};
@@ -149,6 +149,8 @@ pub struct Worker<'w, S: Stage> {
     metrics: &'w Metrics,
     latency: LatencyRecorder,
     joined: bool,
+    /// What the group asked and was not answered yet. Closing waits for the answer.
+    unacknowledged: Option<Rebalance>,
 }
 
 impl<'w, S: Stage> Worker<'w, S> {
@@ -163,7 +165,7 @@ impl<'w, S: Stage> Worker<'w, S> {
         interval: Duration,
         metrics: &'w Metrics,
     ) -> Result<Self, WorkerError> {
-        let context = || WorkerContext::new(clients.token_file());
+        let context = || WorkerContext::new(clients.tokens());
         let name = clients.worker_name(S::NAME, number);
         let producer =
             Transactional::connect(&clients.worker_producer(S::NAME, number), name, context())?;
@@ -186,6 +188,7 @@ impl<'w, S: Stage> Worker<'w, S> {
             latency: metrics.latency(S::NAME),
             metrics,
             joined: false,
+            unacknowledged: None,
         })
     }
 
@@ -194,12 +197,28 @@ impl<'w, S: Stage> Worker<'w, S> {
     /// # Errors
     /// The first failure; the worker is spent then.
     pub fn run(mut self, stop: &AtomicBool) -> Result<(), WorkerError> {
-        let done = self.work(stop);
-        if done.is_err() {
+        let mut done = self.work(stop);
+        if let Err(error) = &done {
             self.producer.abort();
+            if error.is_fenced() && !self.is_replaced() {
+                // A transaction that took too long, as after a pause of the whole machine, looks the
+                // same to the producer; but then nobody has taken this worker's place in the group.
+                done = Err(TransactionError::Failed(error.to_string()).into());
+            }
         }
         self.consumer.context().close();
         done
+    }
+
+    /// Whether another process has joined the group under this worker's name. One that has just fenced
+    /// the producer joins moments later.
+    fn is_replaced(&self) -> bool {
+        (0..FENCING_LOOKS).any(|_| {
+            let polled = self.consumer.poll(Duration::from_millis(100));
+            let code = polled.and_then(Result::err).and_then(|e| e.rdkafka_error_code());
+            let fatal = self.consumer.client().fatal_error().map(|(code, _)| code);
+            [code, fatal].contains(&Some(RDKafkaErrorCode::FencedInstanceId))
+        })
     }
 
     fn work(&mut self, stop: &AtomicBool) -> Result<(), WorkerError> {
@@ -235,6 +254,10 @@ impl<'w, S: Stage> Worker<'w, S> {
         tracing::info!(worker = S::NAME, why, "an epoch was aborted");
         self.dirty.clear();
         self.stage.aborted();
+        if self.consumer.assignment_lost() || self.consumer.context().has_rebalance() {
+            // The group is changing under this worker: it has nothing to go back to.
+            return Err(WorkerError::Lost);
+        }
         let mut all = TopicPartitionList::new();
         for ((topic, partition), position) in &self.positions {
             all.add_partition_offset(topic, *partition, Offset::Offset(position.committed))?;
@@ -326,12 +349,14 @@ impl<'w, S: Stage> Worker<'w, S> {
     }
 
     fn rebalance(&mut self, message: Rebalance) -> Result<(), WorkerError> {
+        self.unacknowledged = Some(message.clone());
         match message {
             Rebalance::Assign(partitions) => {
                 self.metrics.rebalances.add(["assign"], 1);
                 self.joined = true;
                 let known = self.consumer.committed_offsets(partitions, call())?;
                 self.take(&known)?;
+                self.unacknowledged = None;
             }
             Rebalance::Revoke(partitions) => {
                 self.metrics.rebalances.add(["revoke"], 1);
@@ -340,13 +365,16 @@ impl<'w, S: Stage> Worker<'w, S> {
                     let place = (Arc::from(element.topic()), element.partition());
                     self.stage.revoke(&place);
                     self.positions.remove(&place);
-                    self.metrics.partitions_assigned.add([element.topic()], -1.0);
+                    self.forget(&place);
                 }
                 self.consumer.incremental_unassign(&partitions)?;
+                self.unacknowledged = None;
                 self.recover(done)?;
             }
-            Rebalance::Lost(_) => {
+            Rebalance::Lost(partitions) => {
                 self.metrics.rebalances.add(["lost"], 1);
+                self.consumer.incremental_unassign(&partitions)?;
+                self.unacknowledged = None;
                 return Err(WorkerError::Lost);
             }
         }
@@ -367,7 +395,13 @@ impl<'w, S: Stage> Worker<'w, S> {
                 Offset::Offset(offset) => Some(offset),
                 _ => None,
             };
-            let start = self.stage.start(element.topic());
+            let mut start = self.stage.start(element.topic());
+            if committed.is_none()
+                && start == Start::Latest
+                && self.is_added(element.topic(), element.partition())?
+            {
+                start = Start::Earliest;
+            }
             let beginning = beginning(committed, bounds, start);
             if beginning.rewound {
                 tracing::error!(
@@ -392,6 +426,29 @@ impl<'w, S: Stage> Worker<'w, S> {
         }
         self.consumer.incremental_assign(&tpl_of(&reading)?)?;
         Ok(())
+    }
+
+    /// A partition belongs to somebody else now, who tells how it stands.
+    fn forget(&self, (topic, partition): &Place) {
+        let metrics = self.metrics;
+        metrics.partitions_assigned.add([topic], -1.0);
+        let labels = [&**topic, &*partition.to_string()];
+        metrics.consumer_lag.remove(labels);
+        metrics.retention_headroom_events.remove(labels);
+        metrics.retention_headroom_seconds.remove(labels);
+        metrics.watermark_lag.remove(labels);
+    }
+
+    /// Whether a partition without a position has been added to a topic that was being read already:
+    /// those before it have positions. Its first records are new, whatever `start` says of old ones.
+    fn is_added(&self, topic: &str, partition: i32) -> Result<bool, WorkerError> {
+        if partition == 0 {
+            return Ok(false);
+        }
+        let mut before = TopicPartitionList::new();
+        before.add_partition_range(topic, 0, partition - 1);
+        let known = self.consumer.committed_offsets(before, call())?;
+        Ok(known.elements().iter().all(|e| matches!(e.offset(), Offset::Offset(_))))
     }
 
     fn is_epoch_full(&self) -> bool {
@@ -429,9 +486,23 @@ impl<'w, S: Stage> Worker<'w, S> {
 
 impl<S: Stage> Drop for Worker<'_, S> {
     fn drop(&mut self) {
-        self.consumer.context().close();
-        for (topic, _) in self.positions.keys() {
-            self.metrics.partitions_assigned.add([topic], -1.0);
+        let context = self.consumer.context();
+        context.close();
+        let open = self.unacknowledged.take();
+        let open = open.into_iter().chain(std::iter::from_fn(|| context.next_rebalance()));
+        for message in open {
+            let answered = match message {
+                Rebalance::Assign(partitions) => self.consumer.incremental_assign(&partitions),
+                Rebalance::Revoke(partitions) | Rebalance::Lost(partitions) => {
+                    self.consumer.incremental_unassign(&partitions)
+                }
+            };
+            if let Err(error) = answered {
+                tracing::debug!(%error, "rebalance while closing");
+            }
+        }
+        for place in self.positions.keys() {
+            self.forget(place);
         }
     }
 }

@@ -28,7 +28,12 @@ pub fn records_of_every_codec_come_back(bootstrap: &str) {
 pub fn offsets_are_found_by_time(bootstrap: &str) {
     let topic = topic(bootstrap, "times", 1);
     let producer = producer(bootstrap, &[]);
-    let recent = 1_900_000_000_000;
+    // Near enough to now for a broker to take it (log.message.timestamp.after.max.ms is an hour), and
+    // young enough for retention to leave it.
+    let recent = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| d.as_millis() as i64)
+        - 60_000;
     for n in 0..10 {
         let record =
             BaseRecord::<(), str>::to(&topic).partition(0).payload("x").timestamp(recent + n * 100);

@@ -15,13 +15,14 @@
 //! protocol skips nothing.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, KafkaResult};
@@ -34,6 +35,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::config::Endpoint;
 use super::deliver::{AlertSource, DeadLetter, Position, SourceError, SourcedAlert};
+use crate::kafka::TokenSource;
 use crate::metrics::Metrics;
 
 /// Alerts handed over and not yet taken; a few round trips' worth, so that the notifier never waits for a poll.
@@ -61,6 +63,8 @@ pub struct AlertTopics {
     pub consumer: ClientConfig,
     /// Settings of the dead letters' producer.
     pub producer: ClientConfig,
+    /// Where OAUTHBEARER tokens come from, if they are used.
+    pub tokens: Option<TokenSource>,
     /// Name of the application, first part of the consumer groups.
     pub app: String,
     /// The topic with the committed alerts.
@@ -127,11 +131,13 @@ impl KafkaSource {
         let refused = |source| OpenError::Kafka { endpoint: endpoint.to_owned(), source };
         let (tenures_in, tenures) = watch::channel(Tenures::new());
         let context = Context {
+            tokens: topics.tokens.clone(),
             endpoint: endpoint.to_owned(),
             topic: topics.alerts.clone(),
             metrics,
             tenures: tenures_in,
             assigned: AtomicBool::new(false),
+            handed: Mutex::default(),
         };
         let consumer: BaseConsumer<Context> = topics
             .consumer
@@ -147,7 +153,10 @@ impl KafkaSource {
             .create_with_context(context)
             .map_err(refused)?;
         consumer.subscribe(&[&topics.alerts]).map_err(refused)?;
-        let producer = topics.producer.create_with_context(Acknowledge).map_err(refused)?;
+        let producer = topics
+            .producer
+            .create_with_context(Acknowledge(topics.tokens.clone()))
+            .map_err(refused)?;
 
         let (alerts_in, alerts) = mpsc::channel(HANDOVER_ALERTS_MAX);
         let (commands, commands_out) = mpsc::channel(COMMANDS_MAX);
@@ -252,6 +261,7 @@ impl Poller {
 
     fn source(&self, message: &BorrowedMessage<'_>) -> SourcedAlert {
         let partition = message.partition();
+        self.consumer.context().handed().insert(partition, message.offset() + 1);
         let tenures = self.consumer.context().tenures.borrow();
         let tenure = tenures.get(&partition).copied().unwrap_or(0);
         SourcedAlert {
@@ -391,14 +401,21 @@ fn headers(topic: &str, letter: &DeadLetter) -> OwnedHeaders {
 
 /// What the consumer's callbacks write to; they run on the thread, within `poll`.
 struct Context {
+    tokens: Option<TokenSource>,
     endpoint: String,
     topic: String,
     metrics: Arc<Metrics>,
     tenures: watch::Sender<Tenures>,
     assigned: AtomicBool,
+    /// For each partition the offset after the last alert that was read.
+    handed: Mutex<HashMap<i32, i64>>,
 }
 
 impl Context {
+    fn handed(&self) -> MutexGuard<'_, HashMap<i32, i64>> {
+        self.handed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn count(&self, error: &KafkaError) {
         let code =
             error.rdkafka_error_code().map_or("Client".to_owned(), |code| format!("{code:?}"));
@@ -407,12 +424,24 @@ impl Context {
 }
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        token(self.tokens.as_ref())
+    }
+
     fn stats(&self, statistics: Statistics) {
         let Some(topic) = statistics.topics.get(&self.topic) else {
             return;
         };
         let ours = topic.partitions.values().filter(|partition| partition.desired);
         let pending = ours.map(|partition| {
+            // The end of a transactional topic is a marker, which nobody gets to commit past.
+            let read = partition.fetchq_cnt == 0 && partition.next_offset >= partition.ls_offset;
+            let last = self.handed().get(&partition.partition).copied().unwrap_or(0);
+            if read && partition.committed_offset >= last {
+                return 0;
+            }
             let next = partition.committed_offset.max(partition.lo_offset).max(0);
             (partition.ls_offset - next).max(0)
         });
@@ -447,9 +476,22 @@ impl ConsumerContext for Context {
 }
 
 /// Answers whoever waits for a dead letter.
-struct Acknowledge;
+struct Acknowledge(Option<TokenSource>);
 
-impl ClientContext for Acknowledge {}
+impl ClientContext for Acknowledge {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        token(self.0.as_ref())
+    }
+}
+
+fn token(source: Option<&TokenSource>) -> Result<OAuthToken, Box<dyn Error>> {
+    match source {
+        Some(source) => Ok(source.fetch()?),
+        None => Err("no source of tokens is configured".into()),
+    }
+}
 
 impl ProducerContext for Acknowledge {
     type DeliveryOpaque = Box<oneshot::Sender<Result<(), SourceError>>>;
