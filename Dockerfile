@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
 
-# The full image, not -slim: it holds the C compiler, make and perl that librdkafka, OpenSSL, zlib and curl
+# The full image, not -slim: it holds the C compiler, make and perl that librdkafka, OpenSSL and zlib
 # are built with.
 FROM rust:1.95-bookworm AS build
 WORKDIR /build
