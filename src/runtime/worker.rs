@@ -229,6 +229,13 @@ impl<'w, S: Stage> Worker<'w, S> {
             }
             let stats = self.consumer.context().take_stats();
             if !stats.is_empty() {
+                for (place, position) in &mut self.positions {
+                    // Before the group's position there may be nothing but markers, which no reader
+                    // sees: at the end of the partition all of it has been read in any case.
+                    if stats.get(place).is_some_and(|s| s.drained) {
+                        position.next = position.next.max(position.committed);
+                    }
+                }
                 let next = self.positions.iter().map(|(p, at)| (p.clone(), at.next)).collect();
                 self.stage.observe(&stats, &next);
             }
