@@ -11,9 +11,6 @@ pub const EVENT_BYTES_MAX: usize = 1 << 20;
 /// coordinate, which the record's headers name.
 pub const DEAD_LETTER_BYTES_MAX: usize = 256 << 10;
 
-/// Nesting depth of a JSON event. serde_json refuses to go deeper than this by itself.
-pub const EVENT_DEPTH_MAX: usize = 128;
-
 /// One rule file. The largest of SigmaHQ is 295 kB.
 pub const RULE_FILE_BYTES_MAX: usize = 4 << 20;
 

@@ -1,4 +1,4 @@
-//! JSON payloads.
+//! JSON payloads. serde_json itself refuses to nest deeper than 128.
 
 use super::{Reject, RejectCode, reject};
 use crate::event::Event;

@@ -8,7 +8,7 @@ use crate::correlate::Match;
 use crate::decode::{Decoder, Reject, RejectCode};
 use crate::detect::Engine;
 use crate::event::{Event, FieldPath};
-use crate::ids::{Coordinate, stable_hash};
+use crate::ids::{Coordinate, hex, stable_hash};
 use crate::limits::{FUTURE_SKEW_MICROS_MAX, GROUP_VALUE_BYTES_MAX};
 use crate::rule::RuleSet;
 use crate::time::Timestamp;
@@ -207,6 +207,6 @@ fn bounded(text: &str) -> Arc<str> {
         return Arc::from(text);
     }
     let end = text.floor_char_boundary(GROUP_VALUE_BYTES_MAX);
-    let hash: String = stable_hash(&[text.as_bytes()]).iter().map(|b| format!("{b:02x}")).collect();
+    let hash = hex(&stable_hash(&[text.as_bytes()]));
     format!("{}… ({} bytes, {hash})", &text[..end], text.len()).into()
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::diagnostic::{Code, Diagnostic};
 use super::yaml::{Node, Yaml};
-use crate::ids::{RuleId, stable_hash};
+use crate::ids::{RuleId, hex, stable_hash};
 
 /// Sigma's levels, in rising order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,7 +102,7 @@ impl Header {
             fields: list(node, "fields"),
             license: optional(node, "license")?,
             file: Arc::clone(file),
-            version: hash.iter().map(|b| format!("{b:02x}")).collect(),
+            version: hex(&hash),
             title,
         })
     }

@@ -15,7 +15,7 @@ use super::header::Header;
 use super::yaml::Key;
 use super::{Document, compile_file};
 use crate::event::{FieldPath, Logsource};
-use crate::ids::stable_hash;
+use crate::ids::{hex, stable_hash};
 use crate::limits::CORRELATION_DEPTH_MAX;
 
 /// A detection rule, ready to run.
@@ -349,7 +349,7 @@ impl Linker<'_> {
         let mut names: Vec<&[u8]> = rules().map(|r| r.header.id.0.as_bytes()).collect();
         names.sort_unstable();
         names.extend(key.iter().map(|f| f.as_str().as_bytes()));
-        let id: String = stable_hash(&names)[..8].iter().map(|b| format!("{b:02x}")).collect();
+        let id = hex(&stable_hash(&names)[..8]);
         Family { id: id.into(), key, fields: fields.into_iter().collect(), members }
     }
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use dashmap::DashMap;
+
 use super::SystemClock;
 use super::filter::SourceSpec;
 use super::worker::Place;
@@ -74,7 +76,8 @@ pub struct Shared {
     /// Set when the process is to end.
     pub stop: AtomicBool,
     partition_counts: Mutex<BTreeMap<Arc<str>, i32>>,
-    state_keys: Mutex<BTreeMap<usize, usize>>,
+    /// Groups held by each worker of the second stage.
+    state_keys: DashMap<usize, usize>,
     fatal: Mutex<Option<String>>,
 }
 
@@ -107,7 +110,7 @@ impl Shared {
             health,
             stop: AtomicBool::new(false),
             partition_counts: Mutex::default(),
-            state_keys: Mutex::default(),
+            state_keys: DashMap::new(),
             fatal: Mutex::default(),
         }
     }
@@ -131,9 +134,9 @@ impl Shared {
 
     /// Takes how many groups a worker of the second stage holds.
     pub fn set_state_keys(&self, worker: usize, keys: usize) {
-        let mut all = lock(&self.state_keys);
-        if all.insert(worker, keys) != Some(keys) {
-            self.metrics.state_keys.set([], all.values().sum::<usize>() as f64);
+        if self.state_keys.insert(worker, keys) != Some(keys) {
+            let all: usize = self.state_keys.iter().map(|entry| *entry).sum();
+            self.metrics.state_keys.set([], all as f64);
         }
     }
 

@@ -123,7 +123,7 @@ pub trait Stage {
     /// Called after an aborted epoch: its outputs have not happened.
     fn aborted(&mut self);
 
-    /// Says how it stands: whether it is ready, and in words.
+    /// Says how it stands: whether it is ready, and in words. Called when that has changed.
     fn ready(&mut self, restoring: usize);
 }
 
@@ -149,6 +149,8 @@ pub struct Worker<'w, S: Stage> {
     metrics: &'w Metrics,
     latency: LatencyRecorder,
     joined: bool,
+    /// Partitions held and being restored, as last told to the stage.
+    told: Option<(usize, usize)>,
     /// What the group asked and was not answered yet. Closing waits for the answer.
     unacknowledged: Option<Rebalance>,
 }
@@ -188,6 +190,7 @@ impl<'w, S: Stage> Worker<'w, S> {
             latency: metrics.latency(S::NAME),
             metrics,
             joined: false,
+            told: None,
             unacknowledged: None,
         })
     }
@@ -242,7 +245,11 @@ impl<'w, S: Stage> Worker<'w, S> {
             if self.joined {
                 self.stage.tick(SystemClock.now(), &mut self.producer)?;
                 let restoring = self.positions.values().filter(|p| p.next < p.committed).count();
-                self.stage.ready(restoring);
+                let stands = (self.positions.len(), restoring);
+                if self.told != Some(stands) {
+                    self.told = Some(stands);
+                    self.stage.ready(restoring);
+                }
             }
             if self.is_commit_due() {
                 let done = self.commit();
@@ -432,6 +439,7 @@ impl<'w, S: Stage> Worker<'w, S> {
             reading.insert(place, from);
         }
         self.consumer.incremental_assign(&tpl_of(&reading)?)?;
+        self.told = None;
         Ok(())
     }
 
