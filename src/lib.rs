@@ -36,20 +36,29 @@ pub mod pipeline;
 
 // Pure up to here; below are the edges.
 
+#[cfg(feature = "service")]
 pub mod config;
 
+#[cfg(feature = "service")]
 pub mod metrics;
 
+#[cfg(feature = "service")]
 pub mod kafka;
 
+#[cfg(feature = "service")]
 pub mod broker;
 
+#[cfg(feature = "service")]
 pub mod source;
 
+#[cfg(feature = "service")]
 pub mod sink;
 
+#[cfg(feature = "service")]
 pub mod http;
 
+#[cfg(feature = "service")]
 pub mod runtime;
 
+#[cfg(feature = "service")]
 pub mod cli;
