@@ -26,6 +26,12 @@ pub const CONDITION_DEPTH_MAX: usize = 64;
 /// Compiled size of one regular expression.
 pub const REGEX_BYTES_MAX: usize = 10 << 20;
 
+/// Steps that a regular expression with look-around or back-references may take on one value.
+pub const REGEX_STEPS_MAX: usize = 100_000;
+
+/// Values that the placeholders of one value of a rule may be replaced by.
+pub const PLACEHOLDER_FORMS_MAX: usize = 10_000;
+
 /// Dashes of one `windash` value: each has five forms, and the forms multiply.
 pub const WINDASH_DASHES_MAX: usize = 3;
 

@@ -8,6 +8,8 @@
 //! quantifier := "all" | "any" | integer
 //! ```
 
+use std::ops::Range;
+
 use super::diagnostic::{Code, Diagnostic, Place, nearest};
 use crate::limits::CONDITION_DEPTH_MAX;
 
@@ -26,45 +28,84 @@ pub enum Condition {
     Name(String),
 }
 
-/// Parses a condition against the names of the selections that are there.
-///
-/// # Errors
-/// A diagnostic at the token that is wrong, for text that starts at `place`.
-pub fn parse(text: &str, place: Place, names: &[&str]) -> Result<Condition, Diagnostic> {
-    let tokens = tokens(text, place)?;
-    let mut parser = Parser { tokens, at: 0, names, depth: 0, end: place };
-    let condition = parser.or()?;
-    match parser.peek() {
-        None => Ok(condition),
-        Some(t) => Err(unexpected(t)),
+impl Condition {
+    /// Adds every selection that it names.
+    pub fn names<'c>(&'c self, into: &mut Vec<&'c str>) {
+        match self {
+            Self::And(parts) | Self::Or(parts) | Self::AtLeast(_, parts) => {
+                parts.iter().for_each(|p| p.names(into));
+            }
+            Self::Not(part) => part.names(into),
+            Self::Name(name) => into.push(name),
+        }
+    }
+
+    /// Whether there is a `not` in it.
+    pub fn negates(&self) -> bool {
+        match self {
+            Self::And(parts) | Self::Or(parts) | Self::AtLeast(_, parts) => {
+                parts.iter().any(Self::negates)
+            }
+            Self::Not(_) => true,
+            Self::Name(_) => false,
+        }
     }
 }
 
+/// Parses a condition against the names of the selections that are there. `place` is that of the
+/// scalar it was read from; warnings are added to `found`.
+///
+/// # Errors
+/// A diagnostic at the token that is wrong.
+pub fn parse(
+    text: &str,
+    place: Place,
+    names: &[&str],
+    found: &mut Vec<Diagnostic>,
+) -> Result<Condition, Diagnostic> {
+    let tokens = tokens(text, place)?;
+    let end = text.trim_end().chars().count();
+    let mut parser = Parser { tokens, at: 0, names, depth: 0, place, end, found };
+    let condition = parser.or()?;
+    match parser.peek() {
+        None => Ok(condition),
+        Some(t) => Err(unexpected(t, place)),
+    }
+}
+
+/// A token and its characters within the condition.
+#[derive(Clone)]
 struct Token<'t> {
     text: &'t str,
-    place: Place,
+    at: Range<usize>,
 }
 
 fn tokens(text: &str, place: Place) -> Result<Vec<Token<'_>>, Diagnostic> {
     let mut tokens = Vec::new();
+    let mut at = 0;
     let mut rest = text;
-    let mut column = place.column;
     while let Some(c) = rest.chars().next() {
-        let here = Place::new(place.line, column);
+        let here = at..at + 1;
         let length = match c {
             c if c.is_whitespace() => c.len_utf8(),
             '(' | ')' => 1,
-            '|' => return Err(aggregation(here)),
+            '|' => return Err(aggregation(place, at..at + rest.trim_end().chars().count())),
             c if word(c) => rest.find(|c| !word(c)).unwrap_or(rest.len()),
             c => {
                 let what = format!("unexpected character `{c}` in a condition");
-                return Err(Diagnostic::error(Code::Condition, here, what));
+                let diagnostic = Diagnostic::error(Code::Condition, place, what).within(here);
+                return Err(match c {
+                    '&' => diagnostic.help("write `and`"),
+                    '!' => diagnostic.help("write `not`"),
+                    _ => diagnostic.help("names are letters, digits, `_` and `-`"),
+                });
             }
         };
+        let end = at + rest[..length].chars().count();
         if !c.is_whitespace() {
-            tokens.push(Token { text: &rest[..length], place: here });
+            tokens.push(Token { text: &rest[..length], at: at..end });
         }
-        column += rest[..length].chars().count();
+        at = end;
         rest = &rest[length..];
     }
     Ok(tokens)
@@ -74,21 +115,28 @@ fn word(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '_' | '-' | '*' | '?' | '.')
 }
 
-fn aggregation(place: Place) -> Diagnostic {
+fn aggregation(place: Place, at: Range<usize>) -> Diagnostic {
     let what = "aggregations such as `| count() by x > 5` are gone since Sigma 2";
-    Diagnostic::error(Code::Unsupported, place, what)
-        .help("write a correlation document with `type: event_count` or `value_count`")
+    Diagnostic::error(Code::Unsupported, place, what).within(at).help(
+        "write a correlation document with `type: event_count` or `value_count`; \
+         `watchfire migrate` does",
+    )
 }
 
-fn unexpected(token: &Token<'_>) -> Diagnostic {
+/// Operators are lower case (Sigma rules specification, Condition).
+fn unexpected(token: &Token<'_>, place: Place) -> Diagnostic {
     let lower = token.text.to_lowercase();
     let what = format!("unexpected `{}` in a condition", token.text);
-    let diagnostic = Diagnostic::error(Code::Condition, token.place, what);
-    if matches!(lower.as_str(), "and" | "or" | "not" | "of" | "them" | "all") && lower != token.text
-    {
-        return diagnostic.help(format!("operators are lower case: write `{lower}`"));
+    let diagnostic = Diagnostic::error(Code::Condition, place, what).within(token.at.clone());
+    let operator = matches!(lower.as_str(), "and" | "or" | "not" | "of" | "them" | "all" | "any");
+    if operator && lower != token.text {
+        return diagnostic.help(format!("operators are lower case: write `{lower}`")).fix(lower);
     }
-    diagnostic.help("between two names stands `and` or `or`")
+    match token.text {
+        ")" => diagnostic.help("no `(` stands before it"),
+        "and" | "or" => diagnostic.help(format!("before `{}` a selection is missing", token.text)),
+        _ => diagnostic.help("between two names stands `and` or `or`"),
+    }
 }
 
 struct Parser<'t> {
@@ -96,7 +144,9 @@ struct Parser<'t> {
     at: usize,
     names: &'t [&'t str],
     depth: usize,
-    end: Place,
+    place: Place,
+    end: usize,
+    found: &'t mut Vec<Diagnostic>,
 }
 
 impl<'t> Parser<'t> {
@@ -130,7 +180,7 @@ impl<'t> Parser<'t> {
         self.depth += 1;
         if self.depth > CONDITION_DEPTH_MAX {
             let what = format!("condition nested deeper than the limit of {CONDITION_DEPTH_MAX}");
-            return Err(Diagnostic::error(Code::Condition, self.here(), what));
+            return Err(self.wrong(Code::Condition, self.here(), what));
         }
         let condition =
             if self.eat("not") { Condition::Not(Box::new(self.not()?)) } else { self.atom()? };
@@ -138,72 +188,105 @@ impl<'t> Parser<'t> {
         Ok(condition)
     }
 
-    fn here(&self) -> Place {
-        self.peek().map_or(self.end, |t| t.place)
+    /// The characters of the next token, or of the end.
+    fn here(&self) -> Range<usize> {
+        let end = self.end.saturating_sub(1)..self.end;
+        self.peek().map_or(end, |t| t.at.clone())
+    }
+
+    fn wrong(&self, code: Code, at: Range<usize>, what: impl Into<String>) -> Diagnostic {
+        Diagnostic::error(code, self.place, what).within(at)
     }
 
     fn atom(&mut self) -> Result<Condition, Diagnostic> {
-        if self.eat("(") {
+        if let Some(open) = self.peek().filter(|t| t.text == "(").cloned() {
+            self.at += 1;
             let inner = self.or()?;
             if self.eat(")") {
                 return Ok(inner);
             }
-            return Err(Diagnostic::error(Code::Condition, self.here(), "a `)` is missing"));
+            return Err(match self.peek() {
+                Some(token) => unexpected(token, self.place),
+                None => self
+                    .wrong(Code::Condition, open.at, "this `(` is never closed")
+                    .help("add a `)`"),
+            });
         }
-        if self.tokens.get(self.at + 1).is_some_and(|t| t.text == "of") {
-            return self.quantified();
+        match self.tokens.get(self.at + 1) {
+            Some(t) if t.text == "of" => return self.quantified(),
+            Some(t) if t.text.eq_ignore_ascii_case("of") => return Err(unexpected(t, self.place)),
+            _ => {}
         }
         let Some(token) = self.tokens.get(self.at) else {
             let what = "the condition ends where a selection is expected";
-            return Err(Diagnostic::error(Code::Condition, self.end, what));
+            return Err(self
+                .wrong(Code::Condition, self.here(), what)
+                .help(format!("the selections are: {}", self.names.join(", "))));
         };
         if matches!(token.text, "and" | "or" | "of" | "them" | ")") {
-            return Err(unexpected(token));
+            return Err(unexpected(token, self.place));
         }
         self.at += 1;
         if self.names.contains(&token.text) {
             return Ok(Condition::Name(token.text.to_owned()));
         }
-        Err(unknown(token, self.names))
+        Err(unknown(&token.clone(), self.place, self.names))
     }
 
     /// `1 of x*`, `all of them`: at `at` the quantifier, after it `of`.
     fn quantified(&mut self) -> Result<Condition, Diagnostic> {
-        let Some(quantifier) = self.tokens.get(self.at) else { return self.atom() };
-        let quantifier = Token { text: quantifier.text, place: quantifier.place };
+        let Some(quantifier) = self.tokens.get(self.at).cloned() else { return self.atom() };
         let count = match quantifier.text {
             "all" => None,
             "any" => Some(1),
             n => Some(n.parse::<usize>().ok().filter(|n| *n > 0).ok_or_else(|| {
                 let what = format!("`{n} of`: expected `all`, `any` or a number from 1");
-                Diagnostic::error(Code::Condition, quantifier.place, what)
+                self.wrong(Code::Condition, quantifier.at.clone(), what)
+                    .help("such as `1 of selection_*` or `all of them`")
             })?),
         };
-        let Some(target) = self.tokens.get(self.at + 2) else {
+        let Some(target) = self.tokens.get(self.at + 2).cloned() else {
             let what = "after `of` stands `them` or a pattern such as `selection_*`";
-            return Err(Diagnostic::error(Code::Condition, self.end, what));
+            return Err(self.wrong(Code::Condition, self.end.saturating_sub(2)..self.end, what));
         };
         self.at += 3;
         let chosen = self.chosen(target.text);
         if chosen.is_empty() {
-            let what = format!("`{}` matches no selection", target.text);
-            let all = self.names.join(", ");
-            return Err(Diagnostic::error(Code::UnknownSelection, target.place, what)
-                .help(format!("the selections are: {all}")));
+            return Err(self.chooses_nothing(&target));
         }
-        if let Some(n) = count.filter(|n| *n > chosen.len()) {
+        let Some(n) = count else { return Ok(only_or(chosen, Condition::And)) };
+        if n > chosen.len() {
             let what = format!(
                 "`{n} of` can never hold: `{}` is {} selections",
                 target.text,
                 chosen.len()
             );
-            return Err(Diagnostic::error(Code::Condition, quantifier.place, what));
+            return Err(self.wrong(Code::Condition, quantifier.at, what).help("ask for fewer"));
         }
-        Ok(match count {
-            None => only_or(chosen, Condition::And),
-            Some(1) => only_or(chosen, Condition::Or),
-            Some(n) => Condition::AtLeast(n, chosen),
-        })
+        if n == 1 {
+            return Ok(only_or(chosen, Condition::Or));
+        }
+        let what = format!("`{n} of` is an extension: Sigma knows `1 of`, `any of` and `all of`");
+        self.found
+            .push(Diagnostic::hint(Code::Portability, self.place, what).within(quantifier.at));
+        Ok(Condition::AtLeast(n, chosen))
+    }
+
+    fn chooses_nothing(&self, target: &Token<'_>) -> Diagnostic {
+        let lower = target.text.to_lowercase();
+        let diagnostic = self.wrong(
+            Code::UnknownSelection,
+            target.at.clone(),
+            format!("`{}` matches no selection", target.text),
+        );
+        if lower == "them" && lower != target.text {
+            return diagnostic.help("operators are lower case: write `them`").fix("them");
+        }
+        let stem = target.text.trim_end_matches('*');
+        match nearest(stem, self.names.iter().copied()) {
+            Some(near) if !stem.is_empty() => diagnostic.help(format!("did you mean `{near}`?")),
+            _ => diagnostic.help(format!("the selections are: {}", self.names.join(", "))),
+        }
     }
 
     /// Names that the target stands for; those with `_` in front only when it asks for them.
@@ -217,9 +300,17 @@ impl<'t> Parser<'t> {
     }
 }
 
-fn unknown(token: &Token<'_>, names: &[&str]) -> Diagnostic {
+fn unknown(token: &Token<'_>, place: Place, names: &[&str]) -> Diagnostic {
+    let lower = token.text.to_lowercase();
+    if matches!(lower.as_str(), "and" | "or" | "not" | "of" | "them") {
+        return unexpected(token, place);
+    }
     let what = format!("no selection is named `{}`", token.text);
-    let diagnostic = Diagnostic::error(Code::UnknownSelection, token.place, what);
+    let diagnostic =
+        Diagnostic::error(Code::UnknownSelection, place, what).within(token.at.clone());
+    if token.text.contains(['*', '?']) {
+        return diagnostic.help(format!("a pattern needs a number: `1 of {}`", token.text));
+    }
     match nearest(token.text, names.iter().copied()) {
         Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
         None => diagnostic.help(format!("the selections are: {}", names.join(", "))),
@@ -265,27 +356,35 @@ mod tests {
             ("2 of sel*", "2[sel,sel_a,sel_b]"),
             ("sel and not 1 of filter-*", "(sel & !filter-1)"),
         ] {
-            let parsed = parse(text, Place::new(1, 1), NAMES).expect(text);
+            let parsed = parse(text, Place::new(1, 1), NAMES, &mut Vec::new()).expect(text);
             assert_eq!(show(&parsed), expect, "{text}");
         }
     }
 
     #[test]
     fn errors_point_at_the_token() {
-        for (text, code, column) in [
-            ("sel and", Code::Condition, 1),
-            ("sel AND sel_a", Code::Condition, 5),
-            ("sel and seel_a", Code::UnknownSelection, 9),
-            ("1 of nothing*", Code::UnknownSelection, 6),
-            ("(sel", Code::Condition, 1),
-            ("sel | count() > 5", Code::Unsupported, 5),
-            ("0 of sel*", Code::Condition, 1),
-            ("sel & sel_a", Code::Condition, 5),
+        for (text, code, token) in [
+            ("sel and", Code::Condition, "d"),
+            ("sel AND sel_a", Code::Condition, "AND"),
+            ("sel and seel_a", Code::UnknownSelection, "seel_a"),
+            ("1 of nothing*", Code::UnknownSelection, "nothing*"),
+            ("(sel", Code::Condition, "("),
+            ("sel or (sel and sel_a", Code::Condition, "("),
+            ("sel)", Code::Condition, ")"),
+            ("sel | count() > 5", Code::Unsupported, "| count() > 5"),
+            ("0 of sel*", Code::Condition, "0"),
+            ("sel & sel_a", Code::Condition, "&"),
+            ("sel NOT sel_a", Code::Condition, "NOT"),
+            ("NOT sel", Code::Condition, "NOT"),
+            ("1 OF them", Code::Condition, "OF"),
+            ("sel_*", Code::UnknownSelection, "sel_*"),
         ] {
-            let e = parse(text, Place::new(1, 1), NAMES).expect_err(text);
-            assert_eq!((e.code, e.place.column), (code, column), "{text}: {e}");
+            let place = Place::new(1, 1).spanning(text.chars().count());
+            let mut e = parse(text, place, NAMES, &mut Vec::new()).expect_err(text);
+            e.resolve(text);
+            assert_eq!((e.code, &text[e.place.bytes_in(text)]), (code, token), "{text}: {e}");
         }
         let deep = format!("{}sel", "not ".repeat(1000));
-        assert!(parse(&deep, Place::new(1, 1), NAMES).is_err());
+        assert!(parse(&deep, Place::new(1, 1), NAMES, &mut Vec::new()).is_err());
     }
 }

@@ -1,21 +1,42 @@
 //! What is wrong with a rule, where, and what to do about it.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
-/// Line and column, both from 1, columns in characters; line 0 means the file as a whole.
+/// Where something stands in a file, in characters; line 0 means the file as a whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     /// Line, from 1.
     pub line: usize,
     /// Column in characters, from 1.
     pub column: usize,
+    /// How many characters of the file it covers, line ends included; 0 when only its start is known.
+    pub length: usize,
 }
 
 impl Place {
-    /// Line and column, both from 1.
+    /// A point: line and column, both from 1.
     pub fn new(line: usize, column: usize) -> Self {
-        Self { line, column }
+        Self { line, column, length: 0 }
+    }
+
+    /// The same start, covering so many characters.
+    #[must_use]
+    pub fn spanning(self, length: usize) -> Self {
+        Self { length, ..self }
+    }
+
+    /// The bytes of `text` that it covers, at least one character where there is one.
+    pub fn bytes_in(&self, text: &str) -> Range<usize> {
+        if self.line == 0 {
+            return 0..0;
+        }
+        let before: usize = text.split_inclusive('\n').take(self.line - 1).map(str::len).sum();
+        let mut ends = text[before..].char_indices().map(|(i, _)| before + i);
+        let start = ends.by_ref().nth(self.column.saturating_sub(1)).unwrap_or(text.len());
+        let end = ends.nth(self.length.max(1) - 1).unwrap_or(text.len());
+        start..end.max(start)
     }
 }
 
@@ -47,6 +68,26 @@ pub enum Code {
     Unsupported,
     /// A file or directory could not be read.
     File,
+    /// A placeholder that configuration gives no values for.
+    Placeholder,
+    /// A processing pipeline refused the rule, or cannot be used.
+    Pipeline,
+    /// No configured source can feed the rule.
+    NoSource,
+    /// A selection that the condition does not use.
+    UnusedSelection,
+    /// A legal form that other tools refuse or read otherwise.
+    Portability,
+    /// A filter whose condition has no `not`: it narrows the rule to what it names.
+    FilterKeeps,
+    /// A modifier that changes nothing here.
+    IdleModifier,
+    /// A head that readers and tools will miss something in.
+    Header,
+    /// A logsource that is not among those of the Sigma taxonomy.
+    Logsource,
+    /// A pattern that costs much on every event.
+    Cost,
 }
 
 impl Code {
@@ -65,6 +106,16 @@ impl Code {
             Self::Reference => "W0202",
             Self::DuplicateId => "W0203",
             Self::Unsupported => "W0301",
+            Self::NoSource => "W0302",
+            Self::Placeholder => "W0303",
+            Self::Pipeline => "W0304",
+            Self::UnusedSelection => "W0401",
+            Self::Portability => "W0402",
+            Self::FilterKeeps => "W0403",
+            Self::IdleModifier => "W0404",
+            Self::Header => "W0405",
+            Self::Logsource => "W0406",
+            Self::Cost => "W0407",
         }
     }
 }
@@ -74,8 +125,30 @@ impl Code {
 pub enum Severity {
     /// The rule is not loaded.
     Error,
-    /// The rule runs.
+    /// The rule runs, but perhaps not as meant.
     Warning,
+    /// The rule runs as meant; it could be better.
+    Hint,
+}
+
+impl Severity {
+    /// The word as printed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Hint => "hint",
+        }
+    }
+}
+
+/// A change of the file that mends a finding and changes nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fix {
+    /// What is replaced.
+    pub place: Place,
+    /// What stands there then.
+    pub text: String,
 }
 
 /// One finding about one rule file.
@@ -89,22 +162,74 @@ pub struct Diagnostic {
     pub file: Option<Arc<str>>,
     /// Where in the file.
     pub place: Place,
+    /// Characters of the scalar at `place`, as read, that are meant; resolved to a place of their own
+    /// once the text is at hand.
+    within: Option<Range<usize>>,
     /// What is wrong, with the value and the limit.
     pub message: String,
     /// What to do.
     pub help: Option<String>,
+    /// Other places that have to do with it.
+    pub labels: Vec<(Place, String)>,
+    /// A safe change that mends it.
+    pub fix: Option<Fix>,
 }
 
 impl Diagnostic {
     /// An error: the rule cannot be loaded.
     pub fn error(code: Code, place: Place, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { severity: Severity::Error, code, file: None, place, message, help: None }
+        Self {
+            severity: Severity::Error,
+            code,
+            file: None,
+            place,
+            within: None,
+            message,
+            help: None,
+            labels: Vec::new(),
+            fix: None,
+        }
     }
 
     /// A warning: the rule runs all the same.
     pub fn warning(code: Code, place: Place, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(code, place, message) }
+    }
+
+    /// A hint: the rule runs as meant.
+    pub fn hint(code: Code, place: Place, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Hint, ..Self::error(code, place, message) }
+    }
+
+    /// Points at some characters of the scalar at its place; a fix goes there as well.
+    #[must_use]
+    pub fn within(mut self, characters: Range<usize>) -> Self {
+        self.within = Some(characters);
+        self
+    }
+
+    /// Adds another place that has to do with it.
+    #[must_use]
+    pub fn label(mut self, place: Place, text: impl Into<String>) -> Self {
+        self.labels.push((place, text.into()));
+        self
+    }
+
+    /// Adds a safe change: what the finding points at is replaced.
+    #[must_use]
+    pub fn fix(mut self, text: impl Into<String>) -> Self {
+        self.fix = Some(Fix { place: self.place, text: text.into() });
+        self
+    }
+
+    /// Finds the exact place in the text of the file.
+    pub fn resolve(&mut self, text: &str) {
+        let Some(characters) = self.within.take() else { return };
+        self.place = super::yaml::locate(text, self.place, characters);
+        if let Some(fix) = &mut self.fix {
+            fix.place = self.place;
+        }
     }
 
     /// Adds what to do.
@@ -126,11 +251,8 @@ impl Diagnostic {
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let file = self.file.as_deref().unwrap_or("<rule>");
-        let severity = match self.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        };
-        let Place { line, column } = self.place;
+        let severity = self.severity.as_str();
+        let Place { line, column, .. } = self.place;
         if line > 0 {
             write!(f, "{file}:{line}:{column}: ")?;
         } else {
@@ -176,6 +298,14 @@ mod tests {
         assert_eq!(nearest("contain", names.into_iter()), Some("contains"));
         assert_eq!(nearest("endwith", names.into_iter()), Some("endswith"));
         assert_eq!(nearest("xyz", names.into_iter()), None);
+    }
+
+    #[test]
+    fn a_place_covers_the_bytes_of_its_characters() {
+        let text = "a: x\nä: öé\n";
+        assert_eq!(&text[Place::new(2, 4).spanning(2).bytes_in(text)], "öé");
+        assert_eq!(&text[Place::new(2, 1).bytes_in(text)], "ä");
+        assert_eq!(Place::new(9, 9).bytes_in(text), text.len()..text.len());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::diagnostic::{Code, Diagnostic};
+use super::diagnostic::{Code, Diagnostic, Place};
 use super::yaml::{Node, Yaml};
 use crate::ids::{RuleId, hex, stable_hash};
 
@@ -74,6 +74,8 @@ pub struct Header {
     pub license: Option<String>,
     /// The file it came from.
     pub file: Arc<str>,
+    /// Where its id stands, else its name or title.
+    pub place: Place,
     /// Hash of the file's text and the document's place in it.
     pub version: String,
 }
@@ -102,10 +104,16 @@ impl Header {
             fields: list(node, "fields"),
             license: optional(node, "license")?,
             file: Arc::clone(file),
+            place: place(node),
             version: hex(&hash),
             title,
         })
     }
+}
+
+fn place(node: &Node) -> Place {
+    let named = ["id", "name", "title"].into_iter().find_map(|name| node.get(name));
+    named.map_or(node.place, |n| n.place)
 }
 
 fn optional(node: &Node, name: &str) -> Result<Option<String>, Diagnostic> {

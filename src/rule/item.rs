@@ -3,15 +3,17 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
-use regex::RegexBuilder;
 
 use super::detection::{Expr, Item, Values};
-use super::diagnostic::{Code, Diagnostic, Place, nearest};
+use super::diagnostic::{Code, Diagnostic, nearest};
 use super::matcher::{Comparison, DatePart, Matcher, Number, TextRelation};
 use super::pattern::{Pattern, TextMatcher};
-use super::yaml::{Key, Node, Yaml};
+use super::placeholder::{self, Placeholders};
+use super::regex::{Flags, TextRegex};
+use super::tree::{DetectionItem, Modifier};
+use super::yaml::{Node, Yaml};
 use crate::event::FieldPath;
-use crate::limits::{REGEX_BYTES_MAX, WINDASH_DASHES_MAX};
+use crate::limits::WINDASH_DASHES_MAX;
 
 /// Every modifier that is known. `as` other names: `utf16le` is `wide`.
 const MODIFIERS: &[&str] = &[
@@ -70,9 +72,7 @@ struct Asked {
     cased: bool,
     negated: bool,
     regex: bool,
-    ignore_case: bool,
-    multi_line: bool,
-    dot_all: bool,
+    flags: Flags,
     cidr: bool,
     exists: bool,
     fieldref: bool,
@@ -81,66 +81,58 @@ struct Asked {
     relation: Option<TextRelation>,
 }
 
-/// Compiles one member of a selection.
-///
-/// # Errors
-/// Unknown modifier, illegal combination, or a value that a modifier cannot take; with its place.
-pub fn compile(key: &Key, value: &Node) -> Result<Expr, Diagnostic> {
-    let mut parts = key.text.split('|');
-    let field = parts.next().unwrap_or_default();
-    let modifiers: Vec<&str> = parts.collect();
-    let (values, asked) = values(&modifiers, key.place, value, field.is_empty())?;
-    if field.is_empty() {
-        if asked.fieldref || asked.exists || asked.negated {
-            let what = "keywords have no field to compare, to be present or to differ";
-            return Err(Diagnostic::error(Code::Modifier, key.place, what));
+/// Compiles one item of a selection. What is wrong is added to `found`, with its place: unknown
+/// modifier, illegal combination, values that a modifier cannot take.
+pub fn compile(
+    item: &DetectionItem,
+    lists: &Placeholders,
+    found: &mut Vec<Diagnostic>,
+) -> Option<Expr> {
+    let asked = match asked(item) {
+        Ok(asked) => asked,
+        Err(diagnostic) => {
+            found.push(diagnostic);
+            return None;
         }
-        return Ok(Expr::Keywords(values));
-    }
-    // Spaces are no part of a field's name (Sigma rules specification, Field Usage).
-    let field = FieldPath::new(&field.replace(' ', ""));
-    Ok(Expr::Item(Item { field, values, negated: asked.negated }))
-}
-
-/// Compiles one plain keyword.
-///
-/// # Errors
-/// When the value cannot be searched for.
-pub fn keywords(node: &Node) -> Result<Values, Diagnostic> {
-    values(&[], node.place, node, true).map(|(values, _)| values)
-}
-
-fn values(
-    modifiers: &[&str],
-    place: Place,
-    node: &Node,
-    keyword: bool,
-) -> Result<(Values, Asked), Diagnostic> {
-    let asked = asked(modifiers, place)?;
-    let nodes = match &node.value {
-        Yaml::Seq(items) if items.is_empty() => {
-            let what = "an empty list matches nothing";
-            return Err(Diagnostic::error(Code::Value, node.place, what)
-                .help("write the values, or `null` for an absent field"));
-        }
-        Yaml::Seq(items) => items.iter().collect(),
-        _ => vec![node],
     };
-    let mut matchers = Vec::new();
-    for value in &nodes {
-        let mut drafts = vec![draft(value, &asked)?];
-        for modifier in modifiers {
-            drafts = apply(modifier, drafts, value)?;
+    let mut matchers = Vec::with_capacity(item.values.len());
+    for node in &item.values {
+        match value(node, item, &asked, lists) {
+            Ok(matcher) => matchers.push(matcher),
+            Err(diagnostic) => found.push(diagnostic),
         }
-        let mut forms = Vec::with_capacity(drafts.len());
-        for draft in drafts {
-            let draft = if keyword { anywhere(draft, value) } else { draft };
-            forms.push(matcher(draft, &asked, value)?);
-        }
-        // `all` asks for all values, not for all forms of one.
-        matchers.push(if forms.len() == 1 { forms.remove(0) } else { Matcher::Any(forms) });
     }
-    Ok((Values { matchers, all: asked.all }, asked))
+    if matchers.len() < item.values.len() {
+        return None;
+    }
+    let values = Values { matchers, all: asked.all };
+    Some(match &item.field {
+        None => Expr::Keywords(values),
+        Some(field) => {
+            Expr::Item(Item { field: FieldPath::new(field), values, negated: asked.negated })
+        }
+    })
+}
+
+/// One value with all its forms. `all` asks for all values, not for all forms of one.
+fn value(
+    node: &Node,
+    item: &DetectionItem,
+    asked: &Asked,
+    lists: &Placeholders,
+) -> Result<Matcher, Diagnostic> {
+    let mut forms = Vec::new();
+    for form in placeholder::forms(node, item.has("expand"), lists)? {
+        let mut drafts = vec![draft(&form, asked)?];
+        for modifier in &item.modifiers {
+            drafts = apply(&modifier.name, drafts, &form)?;
+        }
+        for draft in drafts {
+            let draft = if item.field.is_none() { anywhere(draft, &form) } else { draft };
+            forms.push(matcher(draft, asked, &form)?);
+        }
+    }
+    Ok(if forms.len() == 1 { forms.remove(0) } else { Matcher::Any(forms) })
 }
 
 /// A keyword matches anywhere in a value, and a number by its digits.
@@ -154,17 +146,17 @@ fn anywhere(draft: Draft, node: &Node) -> Draft {
     }
 }
 
-fn asked(modifiers: &[&str], place: Place) -> Result<Asked, Diagnostic> {
+fn asked(item: &DetectionItem) -> Result<Asked, Diagnostic> {
     let mut asked = Asked::default();
-    for modifier in modifiers {
-        match *modifier {
+    for modifier in &item.modifiers {
+        match modifier.name.as_str() {
             "all" => asked.all = true,
             "cased" => asked.cased = true,
             "neq" => asked.negated = true,
             "re" => asked.regex = true,
-            "i" | "ignorecase" => asked.ignore_case = true,
-            "m" | "multiline" => asked.multi_line = true,
-            "s" | "dotall" => asked.dot_all = true,
+            "i" | "ignorecase" => asked.flags.ignore_case = true,
+            "m" | "multiline" => asked.flags.multi_line = true,
+            "s" | "dotall" => asked.flags.dot_all = true,
             "cidr" => asked.cidr = true,
             "exists" => asked.exists = true,
             "fieldref" => asked.fieldref = true,
@@ -183,47 +175,168 @@ fn asked(modifiers: &[&str], place: Place) -> Result<Asked, Diagnostic> {
             "endswith" => asked.relation = Some(TextRelation::EndsWith),
             "expand" | "windash" | "base64" | "base64offset" | "wide" | "utf16" | "utf16le"
             | "utf16be" => {}
-            unknown => return Err(unknown_modifier(unknown, place)),
+            _ => return Err(unknown_modifier(modifier, item)),
         }
     }
-    combination(&asked, modifiers, place)?;
+    combination(item)?;
     Ok(asked)
 }
 
-fn unknown_modifier(name: &str, place: Place) -> Diagnostic {
-    let diagnostic = Diagnostic::error(Code::Modifier, place, format!("unknown modifier `{name}`"));
-    match nearest(name, MODIFIERS.iter().copied()) {
-        Some(near) => diagnostic.help(format!("did you mean `{near}`?")),
-        None if name == "not" => diagnostic.help("use `neq`, or `not` in the condition"),
-        None => diagnostic.help(format!("the modifiers are: {}", MODIFIERS.join(", "))),
+fn unknown_modifier(modifier: &Modifier, item: &DetectionItem) -> Diagnostic {
+    let name = modifier.name.as_str();
+    let what = format!("unknown modifier `{name}`");
+    let diagnostic =
+        Diagnostic::error(Code::Modifier, item.place, what).within(modifier.at.clone());
+    let lower = name.to_lowercase();
+    if MODIFIERS.contains(&lower.as_str()) {
+        return diagnostic.help(format!("modifiers are lower case: write `{lower}`")).fix(lower);
+    }
+    let meant = match lower.as_str() {
+        "not" | "ne" => Some("use `neq`, or `not` in the condition"),
+        "eq" | "equals" => Some("leave it out: a value without modifier must be equal"),
+        "in" | "oneof" | "any" => Some("leave it out: one value of a list is enough"),
+        "regex" | "regexp" | "matches" => Some("did you mean `re`?"),
+        "prefix" => Some("did you mean `startswith`?"),
+        "suffix" => Some("did you mean `endswith`?"),
+        "nocase" => Some("leave it out: case does not count unless `cased` says so"),
+        _ => None,
+    };
+    match (meant, nearest(name, MODIFIERS.iter().copied())) {
+        (Some(help), _) => diagnostic.help(help),
+        (None, Some(near)) => diagnostic.help(format!("did you mean `{near}`?")),
+        (None, None) => diagnostic.help(format!("the modifiers are: {}", MODIFIERS.join(", "))),
     }
 }
 
-/// Which modifiers may stand together.
-fn combination(asked: &Asked, modifiers: &[&str], place: Place) -> Result<(), Diagnostic> {
-    let flags = asked.ignore_case || asked.multi_line || asked.dot_all;
-    let kinds = [asked.regex, asked.cidr, asked.exists, asked.fieldref, asked.compare.is_some()];
-    let encodes = modifiers.iter().any(|m| {
-        matches!(*m, "base64" | "base64offset" | "wide" | "utf16" | "utf16le" | "utf16be")
-    });
-    let shaped = asked.relation.is_some() || encodes || modifiers.contains(&"windash");
-    let wrong = if flags && !asked.regex {
-        Some("`i`, `m` and `s` are flags of `re`")
-    } else if kinds.iter().filter(|k| **k).count() > 1 {
-        Some("`re`, `cidr`, `exists`, `fieldref` and comparisons exclude each other")
-    } else if asked.exists && modifiers.len() > 1 {
-        Some("`exists` stands alone")
-    } else if (asked.cidr || asked.compare.is_some() || asked.date.is_some()) && shaped {
-        Some("numbers, dates and networks have no text to shape")
-    } else if asked.regex && (encodes || modifiers.contains(&"windash")) {
-        Some("`re` takes only unmodified values")
-    } else {
-        None
-    };
-    match wrong {
-        Some(what) => Err(Diagnostic::error(Code::Modifier, place, what)),
-        None => Ok(()),
+/// What a modifier does, for the rule of which may stand together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// `contains` and its kin: where in the text.
+    Where,
+    /// Changes the text's bytes.
+    Encode,
+    /// `windash`.
+    Dashes,
+    /// `re`.
+    Regex,
+    /// Flags of `re`.
+    RegexFlag,
+    /// `cidr`.
+    Network,
+    /// `exists`.
+    Presence,
+    /// `fieldref`.
+    Reference,
+    /// `lt` and its kin.
+    Order,
+    /// `hour` and its kin.
+    Date,
+    /// `neq`.
+    Differs,
+    /// `cased`.
+    Case,
+    /// `all`, `expand`.
+    Free,
+}
+
+fn role(modifier: &str) -> Role {
+    match modifier {
+        "contains" | "startswith" | "endswith" => Role::Where,
+        "base64" | "base64offset" | "wide" | "utf16" | "utf16le" | "utf16be" => Role::Encode,
+        "windash" => Role::Dashes,
+        "re" => Role::Regex,
+        "i" | "ignorecase" | "m" | "multiline" | "s" | "dotall" => Role::RegexFlag,
+        "cidr" => Role::Network,
+        "exists" => Role::Presence,
+        "fieldref" => Role::Reference,
+        "lt" | "lte" | "gt" | "gte" => Role::Order,
+        "minute" | "hour" | "day" | "week" | "month" | "year" => Role::Date,
+        "neq" => Role::Differs,
+        "cased" => Role::Case,
+        _ => Role::Free,
     }
+}
+
+/// Pairs that must not stand together, with why; the order within a pair does not count. What is not
+/// listed may. (Sigma modifiers appendix; docs/semantics.md has the table for readers.)
+const EXCLUDES: &[(Role, Role, &str)] = {
+    use Role::{
+        Case, Dashes, Date, Differs, Encode, Network, Order, Presence, Reference, Regex, Where,
+    };
+    const KINDS: &str = "`re`, `cidr`, `exists`, `fieldref` and comparisons exclude each other";
+    const TEXT: &str = "numbers, dates and networks have no text to shape";
+    const ALONE: &str = "`exists` stands alone";
+    const PLAIN: &str = "`re` takes only unmodified values";
+    &[
+        (Regex, Network, KINDS),
+        (Regex, Reference, KINDS),
+        (Regex, Order, KINDS),
+        (Regex, Date, KINDS),
+        (Network, Reference, KINDS),
+        (Network, Order, KINDS),
+        (Network, Date, KINDS),
+        (Reference, Order, KINDS),
+        (Reference, Date, KINDS),
+        (Order, Order, "one comparison is enough: write a second item for the other bound"),
+        (Date, Date, "one part of a date is compared at a time"),
+        (Where, Where, "one of `contains`, `startswith`, `endswith` is enough"),
+        (Presence, Regex, KINDS),
+        (Presence, Network, KINDS),
+        (Presence, Reference, KINDS),
+        (Presence, Order, KINDS),
+        (Presence, Date, ALONE),
+        (Presence, Where, ALONE),
+        (Presence, Encode, ALONE),
+        (Presence, Dashes, ALONE),
+        (Presence, Differs, ALONE),
+        (Presence, Case, ALONE),
+        (Network, Where, TEXT),
+        (Network, Encode, TEXT),
+        (Network, Dashes, TEXT),
+        (Network, Case, TEXT),
+        (Order, Where, TEXT),
+        (Order, Encode, TEXT),
+        (Order, Dashes, TEXT),
+        (Order, Case, TEXT),
+        (Date, Where, TEXT),
+        (Date, Encode, TEXT),
+        (Date, Dashes, TEXT),
+        (Date, Case, TEXT),
+        (Regex, Encode, PLAIN),
+        (Regex, Dashes, PLAIN),
+        (Reference, Encode, "a `fieldref` names a field: it has no text to encode"),
+        (Reference, Dashes, "a `fieldref` names a field: it has no dashes to vary"),
+    ]
+};
+
+/// Refuses modifiers that must not stand together.
+fn combination(item: &DetectionItem) -> Result<(), Diagnostic> {
+    let wrong = |modifier: &Modifier, what: &str| {
+        Diagnostic::error(Code::Modifier, item.place, what).within(modifier.at.clone())
+    };
+    for (i, later) in item.modifiers.iter().enumerate() {
+        let b = role(&later.name);
+        for earlier in &item.modifiers[..i] {
+            let a = role(&earlier.name);
+            if earlier.name == later.name {
+                return Err(wrong(later, &format!("`{}` stands there twice", later.name)));
+            }
+            let pair = EXCLUDES.iter().find(|(x, y, _)| (*x, *y) == (a, b) || (*x, *y) == (b, a));
+            if let Some((_, _, why)) = pair {
+                let help = format!("remove `{}` or `{}`", earlier.name, later.name);
+                return Err(wrong(later, why).help(help));
+            }
+        }
+        if b == Role::RegexFlag && !item.has("re") {
+            let help = format!("write `re|{}`", later.name);
+            return Err(wrong(later, "`i`, `m` and `s` are flags of `re`").help(help));
+        }
+        if item.field.is_none() && matches!(b, Role::Reference | Role::Presence | Role::Differs) {
+            let what = "keywords have no field to compare, to be present or to differ";
+            return Err(wrong(later, what).help("name a field before the modifier"));
+        }
+    }
+    Ok(())
 }
 
 fn draft(node: &Node, asked: &Asked) -> Result<Draft, Diagnostic> {
@@ -236,6 +349,11 @@ fn draft(node: &Node, asked: &Asked) -> Result<Draft, Diagnostic> {
         Yaml::Float(n) => Draft::Number(Number::Float(*n)),
         Yaml::Str(s) if raw => Draft::Raw(s.clone()),
         Yaml::Str(s) => Draft::Text(Pattern::parse(s)),
+        Yaml::Seq(items) if items.is_empty() => {
+            let what = "an empty list matches nothing";
+            return Err(Diagnostic::error(Code::Value, node.place, what)
+                .help("write the values, or `null` for an absent field"));
+        }
         Yaml::Seq(_) | Yaml::Map(_) => {
             let what = format!("a value must be a scalar, this is {}", node.kind());
             return Err(Diagnostic::error(Code::Value, node.place, what)
@@ -286,13 +404,6 @@ fn apply(modifier: &str, drafts: Vec<Draft>, node: &Node) -> Result<Vec<Draft>, 
                 let bytes = bytes_of(draft).ok_or_else(|| no_wildcard(modifier, node))?;
                 out.extend(base64_offsets(&bytes).map(|s| Draft::Text(Pattern::literal(&s))));
             }
-            ("expand", Draft::Text(_) | Draft::Raw(_)) if placeholder(node).is_some() => {
-                let name = placeholder(node).unwrap_or_default();
-                let what = format!("the placeholder `%{name}%` has no list of values");
-                return Err(Diagnostic::error(Code::Unsupported, node.place, what).help(
-                    "a rule whose placeholder is unknown must be refused (Sigma, Placeholders)",
-                ));
-            }
             ("windash", _) => return Err(needs_text()),
             (_, draft) => out.push(draft),
         }
@@ -303,13 +414,6 @@ fn apply(modifier: &str, drafts: Vec<Draft>, node: &Node) -> Result<Vec<Draft>, 
 fn no_wildcard(modifier: &str, node: &Node) -> Diagnostic {
     let what = format!("`{modifier}` needs a string without wildcards");
     Diagnostic::error(Code::Value, node.place, what).help("escape a literal `*` or `?` with `\\`")
-}
-
-fn placeholder(node: &Node) -> Option<&str> {
-    let text = node.as_str()?;
-    let start = text.match_indices('%').map(|(i, _)| i).find(|&i| !text[..i].ends_with('\\'))?;
-    let rest = &text[start + 1..];
-    rest.find('%').map(|end| &rest[..end]).filter(|name| !name.is_empty())
 }
 
 fn text_of(draft: Draft) -> Option<Pattern> {
@@ -398,20 +502,16 @@ fn matcher(draft: Draft, asked: &Asked, node: &Node) -> Result<Matcher, Diagnost
     })
 }
 
-fn regex(text: &str, asked: &Asked, node: &Node) -> Result<regex::Regex, Diagnostic> {
-    RegexBuilder::new(text)
-        .case_insensitive(asked.ignore_case)
-        .multi_line(asked.multi_line)
-        .dot_matches_new_line(asked.dot_all)
-        .size_limit(REGEX_BYTES_MAX)
-        .build()
-        .map_err(|e| {
-            let last = e.to_string();
-            let reason = last.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            let what = format!("not a regular expression that runs in linear time: {reason}");
-            Diagnostic::error(Code::Value, node.place, what)
-                .help("look-around and back-references are refused: they can take exponential time")
-        })
+fn regex(text: &str, asked: &Asked, node: &Node) -> Result<TextRegex, Diagnostic> {
+    TextRegex::new(text, asked.flags).map_err(|error| {
+        let what = format!("not a regular expression: {}", error.reason);
+        let diagnostic = Diagnostic::error(Code::Value, node.place, what)
+            .help("the syntax is that of RE2, with look-around and back-references besides");
+        match error.at {
+            Some(at) => diagnostic.within(at),
+            None => diagnostic,
+        }
+    })
 }
 
 fn network(text: &str, node: &Node) -> Result<IpNet, Diagnostic> {

@@ -1,5 +1,5 @@
-//! From single documents to a set that runs: filters put into rules, references resolved,
-//! correlations ordered, families found.
+//! From single documents to a set that runs: filters put into rules, trees compiled, references
+//! resolved, correlations ordered, families found.
 //!
 //! A *family* is a set of correlations that feed each other. All of a family's matches for one key go
 //! to one partition, so that a chain never needs to cross partitions: the key is made of the group-by
@@ -9,11 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::correlation::{Correlation, CorrelationKind};
-use super::detection::Expr;
+use super::detection::{self, Expr};
 use super::diagnostic::{Code, Diagnostic};
 use super::header::Header;
+use super::placeholder::Placeholders;
+use super::tree::DetectionTree;
 use super::yaml::Key;
-use super::{Document, compile_file};
+use super::{Document, read_file};
 use crate::event::{FieldPath, Logsource};
 use crate::ids::{hex, stable_hash};
 use crate::limits::CORRELATION_DEPTH_MAX;
@@ -96,19 +98,41 @@ pub struct RuleSet {
     pub filters: usize,
 }
 
+/// What configuration adds to rules.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Lists of values for placeholders.
+    pub placeholders: Placeholders,
+}
+
 impl RuleSet {
     /// Compiles and links the texts of files. What is wrong is reported and left out.
     pub fn compile<'t>(
         files: impl IntoIterator<Item = (&'t Arc<str>, &'t str)>,
     ) -> (Self, Vec<Diagnostic>) {
+        Self::compile_with(files, &Options::default())
+    }
+
+    /// Compiles and links the texts of files with what configuration adds.
+    pub fn compile_with<'t>(
+        files: impl IntoIterator<Item = (&'t Arc<str>, &'t str)>,
+        options: &Options,
+    ) -> (Self, Vec<Diagnostic>) {
+        let mut texts = BTreeMap::new();
         let mut documents = Vec::new();
         let mut diagnostics = Vec::new();
         for (file, text) in files {
-            let (mut docs, mut found) = compile_file(file, text);
+            let (mut docs, mut found) = read_file(file, text);
             documents.append(&mut docs);
             diagnostics.append(&mut found);
+            texts.insert(Arc::clone(file), text);
         }
-        let set = Self::link(documents, &mut diagnostics);
+        let set = Self::link(documents, options, &mut diagnostics);
+        for diagnostic in &mut diagnostics {
+            if let Some(text) = diagnostic.file.as_ref().and_then(|f| texts.get(f)) {
+                diagnostic.resolve(text);
+            }
+        }
         (set, diagnostics)
     }
 
@@ -130,92 +154,141 @@ impl RuleSet {
         }
     }
 
-    /// Links documents; diagnostics are added to those given.
-    pub fn link(documents: Vec<Document>, diagnostics: &mut Vec<Diagnostic>) -> Self {
+    fn link(
+        documents: Vec<Document>,
+        options: &Options,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Self {
         let mut linker = Linker {
             set: Self::default(),
+            trees: Vec::new(),
             pending: Vec::new(),
             filters: Vec::new(),
             referenced: BTreeSet::new(),
+            options,
             diagnostics,
         };
         linker.sort_out(documents);
         linker.apply_filters();
+        linker.compile();
         linker.correlate();
         linker.find_families();
         linker.set
     }
 }
 
+/// A detection rule before it is compiled: all trees must hold, its own and those of filters.
+struct RuleTree {
+    header: Header,
+    logsource: Logsource,
+    parts: Vec<(Arc<str>, DetectionTree)>,
+}
+
+struct FilterTree {
+    header: Header,
+    logsource: Logsource,
+    rules: Option<Vec<Key>>,
+    tree: DetectionTree,
+}
+
 struct Linker<'d> {
     set: RuleSet,
+    trees: Vec<RuleTree>,
     pending: Vec<(Header, Correlation)>,
-    filters: Vec<(Header, Logsource, Option<Vec<Key>>, Expr)>,
+    filters: Vec<FilterTree>,
     referenced: BTreeSet<RuleRef>,
+    options: &'d Options,
     diagnostics: &'d mut Vec<Diagnostic>,
 }
 
 impl Linker<'_> {
-    /// Puts each document in its place; a second rule of the same id is refused.
+    /// Puts each document in its place; a second rule of the same id or name is refused.
     fn sort_out(&mut self, documents: Vec<Document>) {
-        let mut ids: BTreeMap<Arc<str>, Arc<str>> = BTreeMap::new();
+        let mut taken: BTreeMap<Arc<str>, Arc<str>> = BTreeMap::new();
         for document in documents {
             let header = match &document {
                 Document::Detection { header, .. }
                 | Document::Correlation { header, .. }
                 | Document::Filter { header, .. } => header,
             };
-            if let Some(first) = ids.get(&header.id.0) {
-                let what = format!("the id `{}` is taken by a rule in {first}", header.id);
-                let place = super::Place::default();
-                self.diagnostics
-                    .push(Diagnostic::error(Code::DuplicateId, place, what).in_file(&header.file));
+            if let Some(diagnostic) = duplicate(header, &taken) {
+                self.diagnostics.push(diagnostic);
                 continue;
             }
-            ids.insert(Arc::clone(&header.id.0), Arc::clone(&header.file));
+            for name in std::iter::once(&*header.id.0).chain(header.name.as_deref()) {
+                taken.insert(name.into(), Arc::clone(&header.file));
+            }
             match document {
-                Document::Detection { header, logsource, detection } => {
-                    self.set.detections.push(DetectionRule {
-                        header,
-                        logsource,
-                        condition: detection.condition,
-                        alerts: true,
-                        families: Vec::new(),
-                    });
+                Document::Detection { header, logsource, tree } => {
+                    let parts = vec![(Arc::clone(&header.file), tree)];
+                    self.trees.push(RuleTree { header, logsource, parts });
                 }
                 Document::Correlation { header, correlation } => {
                     self.pending.push((header, correlation));
                 }
-                Document::Filter { header, logsource, rules, detection } => {
-                    self.filters.push((header, logsource, rules, detection.condition));
+                Document::Filter { header, logsource, rules, tree } => {
+                    self.filters.push(FilterTree { header, logsource, rules, tree });
                 }
             }
         }
     }
 
-    /// A rule's condition becomes `(rule) and (filter)` (Sigma filters specification).
+    /// A rule's condition becomes `(rule) and (filter)` (Sigma filters specification). A filter that
+    /// does not compile is reported once and left out.
     fn apply_filters(&mut self) {
-        for (header, logsource, rules, condition) in std::mem::take(&mut self.filters) {
-            let chosen = |rule: &DetectionRule| match &rules {
+        for filter in std::mem::take(&mut self.filters) {
+            let FilterTree { header, logsource, rules, tree } = filter;
+            let mut found = Vec::new();
+            let compiled = detection::compile(&tree, &self.options.placeholders, &mut found);
+            self.diagnostics.extend(found.into_iter().map(|d| d.in_file(&header.file)));
+            if compiled.is_none() {
+                continue;
+            }
+            let names = |key: &Key, rule: &Header| {
+                key.text == *rule.id.0 || rule.name.as_ref() == Some(&key.text)
+            };
+            let chosen = |rule: &RuleTree| match &rules {
                 None => true,
-                Some(keys) => keys.iter().any(|k| {
-                    k.text == *rule.header.id.0 || rule.header.name.as_ref() == Some(&k.text)
-                }),
+                Some(keys) => keys.iter().any(|k| names(k, &rule.header)),
             };
             let mut applied = 0;
-            for rule in &mut self.set.detections {
+            for rule in &mut self.trees {
                 if logsource.covers(&rule.logsource) && chosen(rule) {
-                    let original = std::mem::replace(&mut rule.condition, Expr::Or(Vec::new()));
-                    rule.condition = Expr::And(vec![original, condition.clone()]);
+                    rule.parts.push((Arc::clone(&header.file), tree.clone()));
                     applied += 1;
                 }
             }
             self.set.filters += 1;
             if applied == 0 {
                 let what = format!("the filter `{}` applies to no loaded rule", header.title);
-                let warning = Diagnostic::warning(Code::Reference, super::Place::default(), what);
+                let place = rules.iter().flatten().next().map_or(header.place, |k| k.place);
+                let warning = Diagnostic::warning(Code::Reference, place, what)
+                    .help("it names rules by id or name, and its logsource must fit theirs");
                 self.diagnostics.push(warning.in_file(&header.file));
             }
+        }
+    }
+
+    /// Compiles the trees; a rule with anything wrong in it is left out.
+    fn compile(&mut self) {
+        for rule in std::mem::take(&mut self.trees) {
+            let mut parts = Vec::with_capacity(rule.parts.len());
+            for (file, tree) in &rule.parts {
+                let mut found = Vec::new();
+                parts.push(detection::compile(tree, &self.options.placeholders, &mut found));
+                self.diagnostics.extend(found.into_iter().map(|d| d.in_file(file)));
+            }
+            let Some(mut parts) = parts.into_iter().collect::<Option<Vec<Expr>>>() else {
+                continue;
+            };
+            let condition = if parts.len() == 1 { parts.remove(0) } else { Expr::And(parts) };
+            self.set.detections.push(DetectionRule {
+                header: rule.header,
+                logsource: rule.logsource,
+                condition,
+                alerts: true,
+                families: Vec::new(),
+            });
         }
     }
 
@@ -352,4 +425,19 @@ impl Linker<'_> {
         let id = hex(&stable_hash(&names)[..8]);
         Family { id: id.into(), key, fields: fields.into_iter().collect(), members }
     }
+}
+
+/// Why a rule's id or name cannot be its own.
+fn duplicate(header: &Header, taken: &BTreeMap<Arc<str>, Arc<str>>) -> Option<Diagnostic> {
+    let names = [("id", Some(&*header.id.0)), ("name", header.name.as_deref())];
+    let (what, name) = names
+        .into_iter()
+        .filter_map(|(what, name)| Some((what, name?)))
+        .find(|(_, name)| taken.contains_key(*name))?;
+    let text = format!("the {what} `{name}` is taken by a rule in {}", taken[name]);
+    Some(
+        Diagnostic::error(Code::DuplicateId, header.place, text)
+            .help("give each rule an id of its own; the first one runs")
+            .in_file(&header.file),
+    )
 }

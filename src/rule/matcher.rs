@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 
 use ipnet::IpNet;
-use regex::Regex;
 
 use super::pattern::{TextMatcher, lower};
+use super::regex::TextRegex;
 use crate::event::{FieldPath, Value};
 use crate::time::Timestamp;
 
@@ -67,7 +67,7 @@ pub enum TextRelation {
 }
 
 /// What one value of a detection item asks of one value of an event.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Matcher {
     /// Text, with or without wildcards.
     Text(TextMatcher),
@@ -80,7 +80,7 @@ pub enum Matcher {
     /// The field is there (or not).
     Exists(bool),
     /// A regular expression, unanchored.
-    Regex(Regex),
+    Regex(TextRegex),
     /// An address in a network.
     Cidr(IpNet),
     /// A number compared.

@@ -1,8 +1,8 @@
 //! Rules: text → tree → what the engine runs.
 //!
-//! Reading is in two steps. Each document is compiled by itself; then [`RuleSet::link`] resolves the
-//! references between documents: filters into rules, rules into correlations, correlations into
-//! correlations. A document that is wrong is reported and left out; the others run.
+//! Reading is in two steps. Each document is read into a tree by itself; then they are linked: filters
+//! are put into rules, the trees compiled, references resolved from correlations to rules and to
+//! other correlations. A document that is wrong is reported and left out; the others run.
 
 mod condition;
 mod correlation;
@@ -11,24 +11,31 @@ mod diagnostic;
 mod header;
 mod item;
 mod link;
+mod lint;
 mod matcher;
 mod pattern;
+mod placeholder;
+mod regex;
+mod tree;
 mod yaml;
 
 use std::sync::Arc;
 
 pub use correlation::{Correlation, CorrelationKind, Spike, Threshold};
-pub use detection::{Detection, Expr, Item, Values};
-pub use diagnostic::{Code, Diagnostic, Place, Severity, nearest};
+pub use detection::{Expr, Item, Values};
+pub use diagnostic::{Code, Diagnostic, Fix, Place, Severity, nearest};
 pub use header::{Header, Level};
-pub use link::{CorrelationRule, DetectionRule, Family, Input, RuleRef, RuleSet};
+pub use link::{CorrelationRule, DetectionRule, Family, Input, Options, RuleRef, RuleSet};
 pub use matcher::{Comparison, DatePart, Matcher, Number, Subject, TextRelation, texts_relate};
-pub use pattern::{Pattern, TextMatcher, lower};
+pub use pattern::{Part, Pattern, TextMatcher, lower};
+pub use placeholder::Placeholders;
+pub use regex::TextRegex;
+pub use tree::{DetectionItem, DetectionTree, Modifier, Selection};
 pub use yaml::{Key, Node, Yaml, parse as parse_yaml};
 
 use crate::event::Logsource;
 
-/// One compiled document, not linked yet.
+/// One document, read but not linked yet.
 #[derive(Clone, Debug)]
 pub enum Document {
     /// `detection:`
@@ -38,7 +45,7 @@ pub enum Document {
         /// What it is written for.
         logsource: Logsource,
         /// What must hold.
-        detection: Detection,
+        tree: DetectionTree,
     },
     /// `correlation:` or `anomaly:`
     Correlation {
@@ -56,36 +63,44 @@ pub enum Document {
         /// Which rules it applies to; `None` for any.
         rules: Option<Vec<Key>>,
         /// What must hold besides.
-        detection: Detection,
+        tree: DetectionTree,
     },
 }
 
-/// Compiles every document of one file. What is wrong with one does not keep the others out.
-pub fn compile_file(file: &Arc<str>, text: &str) -> (Vec<Document>, Vec<Diagnostic>) {
+/// Reads every document of one file. What is wrong with one does not keep the others out.
+pub fn read_file(file: &Arc<str>, text: &str) -> (Vec<Document>, Vec<Diagnostic>) {
     let nodes = match yaml::parse(text) {
         Ok(nodes) => nodes,
         Err(diagnostic) => return (Vec::new(), vec![diagnostic.in_file(file)]),
     };
     let mut documents = Vec::new();
-    let mut diagnostics = Vec::new();
+    let mut found = Vec::new();
     for node in nodes.iter().filter(|n| n.value != Yaml::Null) {
-        match compile_document(node, file, text) {
-            Ok(document) => documents.push(document),
-            Err(diagnostic) => diagnostics.push(diagnostic.in_file(file)),
+        match read_document(node, file, text, &mut found) {
+            Ok(document) => documents.extend(document),
+            Err(diagnostic) => found.push(diagnostic),
         }
     }
-    (documents, diagnostics)
+    (documents, found.into_iter().map(|d| d.in_file(file)).collect())
 }
 
-fn compile_document(node: &Node, file: &Arc<str>, text: &str) -> Result<Document, Diagnostic> {
+/// The document, or `None` when what is wrong was added to `found`.
+fn read_document(
+    node: &Node,
+    file: &Arc<str>,
+    text: &str,
+    found: &mut Vec<Diagnostic>,
+) -> Result<Option<Document>, Diagnostic> {
     if !matches!(node.value, Yaml::Map(_)) {
         let what = format!("a rule is a mapping, this is {}", node.kind());
-        return Err(Diagnostic::error(Code::Shape, node.place, what));
+        return Err(
+            Diagnostic::error(Code::Shape, node.place, what).help("a rule begins with `title: …`")
+        );
     }
-    if let Some(action) = node.get("action") {
+    if let Some((action, _)) = node.members().iter().find(|(k, _)| k.text == "action") {
         let what = "`action` documents are gone since Sigma 2";
         return Err(Diagnostic::error(Code::Unsupported, action.place, what)
-            .help("write each rule out in a document of its own"));
+            .help("write each rule out in a document of its own; `watchfire migrate` does"));
     }
     let header = Header::read(node, file, text)?;
     let logsource = node.get("logsource").map(detection::logsource).transpose()?;
@@ -93,51 +108,75 @@ fn compile_document(node: &Node, file: &Arc<str>, text: &str) -> Result<Document
     match parts.map(|name| node.get(name)) {
         [Some(body), None, None, None] => {
             let logsource = logsource.ok_or_else(|| {
-                Diagnostic::error(Code::Shape, node.place, "the rule has no `logsource`")
+                Diagnostic::error(Code::Shape, start(node), "the rule has no `logsource`")
                     .help("write what it is for: `logsource: {product: linux, service: sshd}`")
             })?;
-            Ok(Document::Detection { header, logsource, detection: detection::compile(body, &[])? })
+            lint::logsource(node, &logsource, found);
+            let Some(tree) = DetectionTree::read(body, &[], found) else { return Ok(None) };
+            lint::tree(&tree, found);
+            Ok(Some(Document::Detection { header, logsource, tree }))
         }
         [None, Some(body), None, None] => {
-            Ok(Document::Correlation { header, correlation: correlation::compile(body, node)? })
+            let correlation = correlation::compile(body, node)?;
+            Ok(Some(Document::Correlation { header, correlation }))
         }
-        [None, None, Some(body), None] => Ok(Document::Correlation {
-            header,
-            correlation: correlation::compile_anomaly(body, node)?,
-        }),
-        [None, None, None, Some(body)] => Ok(Document::Filter {
-            header,
-            logsource: logsource.unwrap_or_default(),
-            rules: filter_rules(body)?,
-            detection: detection::compile(body, &["rules"])?,
-        }),
-        [None, None, None, None] => {
-            let what = "the document has none of `detection`, `correlation`, `anomaly`, `filter`";
-            Err(Diagnostic::error(Code::Shape, node.place, what))
+        [None, None, Some(body), None] => {
+            let correlation = correlation::compile_anomaly(body, node)?;
+            Ok(Some(Document::Correlation { header, correlation }))
         }
-        _ => {
-            let what = "one document holds one of `detection`, `correlation`, `anomaly`, `filter`";
-            Err(Diagnostic::error(Code::Shape, node.place, what))
+        [None, None, None, Some(body)] => {
+            let rules = filter_rules(body)?;
+            let Some(tree) = DetectionTree::read(body, &["rules"], found) else { return Ok(None) };
+            lint::tree(&tree, found);
+            lint::filter(body, &tree, found);
+            let logsource = logsource.unwrap_or_default();
+            Ok(Some(Document::Filter { header, logsource, rules, tree }))
         }
+        found => Err(kinds(node, &parts, found.iter().flatten().count())),
     }
+}
+
+/// The first key of a document: where to point when something is missing.
+fn start(node: &Node) -> Place {
+    node.members().first().map_or(node.place, |(key, _)| key.place)
+}
+
+fn kinds(node: &Node, parts: &[&str], found: usize) -> Diagnostic {
+    if found == 0 {
+        let what = "the document has none of `detection`, `correlation`, `anomaly`, `filter`";
+        let keys = || node.members().iter().map(|(k, _)| k);
+        let near = keys().find_map(|k| Some((k, nearest(&k.text, parts.iter().copied())?)));
+        return match near {
+            Some((key, name)) => Diagnostic::error(Code::Shape, key.place, what)
+                .help(format!("did you mean `{name}`?")),
+            None => Diagnostic::error(Code::Shape, start(node), what)
+                .help("a rule for single events has `detection:`"),
+        };
+    }
+    let what = "one document holds one of `detection`, `correlation`, `anomaly`, `filter`";
+    let second = node.members().iter().filter(|(k, _)| parts.contains(&k.text.as_str())).nth(1);
+    let place = second.map_or(node.place, |(k, _)| k.place);
+    Diagnostic::error(Code::Shape, place, what).help("put `---` between two documents")
 }
 
 /// `rules:` of a filter: names, or `any`, or nothing for any.
 fn filter_rules(body: &Node) -> Result<Option<Vec<Key>>, Diagnostic> {
     let Some(node) = body.get("rules") else { return Ok(None) };
+    let wrong = |place, kind: &str| {
+        let what = format!("`filter.rules` is a list of ids or names, or `any`; this is {kind}");
+        Diagnostic::error(Code::Shape, place, what).help("write `rules: [name of a rule]`")
+    };
     match &node.value {
         Yaml::Str(s) if s == "any" => Ok(None),
         Yaml::Seq(items) => {
-            let keys = items
-                .iter()
-                .filter_map(|n| n.scalar_text().map(|text| Key { place: n.place, text }));
-            let keys: Vec<Key> = keys.collect();
+            let name = |n: &Node| match n.scalar_text() {
+                Some(text) => Ok(Key { place: n.place, text }),
+                None => Err(wrong(n.place, n.kind())),
+            };
+            let keys: Vec<Key> = items.iter().map(name).collect::<Result<_, _>>()?;
             Ok((!keys.is_empty()).then_some(keys))
         }
-        _ => {
-            let what =
-                format!("`filter.rules` is a list of names or `any`, this is {}", node.kind());
-            Err(Diagnostic::error(Code::Shape, node.place, what))
-        }
+        Yaml::Str(text) => Ok(Some(vec![Key { place: node.place, text: text.clone() }])),
+        _ => Err(wrong(node.place, node.kind())),
     }
 }

@@ -5,6 +5,8 @@
 //! the difference lies in [`resolve`] alone. Duplicate keys are errors: of two `Image|endswith` in
 //! one map a loader would silently lose one.
 
+use std::ops::Range;
+
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 use super::diagnostic::{Code, Diagnostic, Place};
@@ -135,6 +137,7 @@ impl Builder {
         let place = Place::new(span.start.line(), span.start.col() + 1);
         match event {
             Event::Scalar(text, style, anchor, tag) => {
+                let place = place.spanning(span.len());
                 let tagged_text = tag.as_ref().is_some_and(|t| t.suffix == "str");
                 let value = match style {
                     ScalarStyle::Plain if !tagged_text && !self.at_key() => resolve(&text),
@@ -218,9 +221,91 @@ fn key(node: Node, members: &[(Key, Node)]) -> Result<Key, Diagnostic> {
     if let Some((first, _)) = members.iter().find(|(k, _)| k.text == text) {
         let what = format!("duplicate key `{text}`: the first is on line {}", first.place.line);
         let help = "a YAML loader would keep only one of the two; put the values into one list";
-        return Err(Diagnostic::error(Code::DuplicateKey, node.place, what).help(help));
+        return Err(Diagnostic::error(Code::DuplicateKey, node.place, what)
+            .label(first.place, "the first is here")
+            .help(help));
     }
     Ok(Key { place: node.place, text })
+}
+
+/// The place of some characters of a scalar's value in the text that it was read from.
+///
+/// The value is walked along with its source: quotes, escapes, line ends and the indentation of block
+/// scalars stand only in the source. Where the two part in a way that is not foreseen, the place of
+/// the whole scalar is given.
+pub fn locate(text: &str, scalar: Place, characters: Range<usize>) -> Place {
+    let source: Vec<char> = text[scalar.bytes_in(text)].chars().collect();
+    let mut walk = Walk { source: &source, at: 0, line: scalar.line, column: scalar.column };
+    if matches!(source.first(), Some('\'' | '"')) && source.len() == scalar.length {
+        walk.quote();
+    }
+    for _ in 0..characters.start {
+        if !walk.step() {
+            return scalar;
+        }
+    }
+    walk.skip_to_text();
+    let (start, place) = (walk.at, Place::new(walk.line, walk.column));
+    for _ in characters {
+        walk.step();
+    }
+    place.spanning(walk.at.saturating_sub(start).max(1))
+}
+
+/// A walk over the source of a scalar, one character of the value at a time.
+struct Walk<'s> {
+    source: &'s [char],
+    at: usize,
+    line: usize,
+    column: usize,
+}
+
+impl Walk<'_> {
+    fn quote(&mut self) {
+        self.forward(1);
+    }
+
+    fn forward(&mut self, n: usize) {
+        for _ in 0..n {
+            match self.source.get(self.at) {
+                Some('\n') => (self.line, self.column) = (self.line + 1, 1),
+                _ => self.column += 1,
+            }
+            self.at += 1;
+        }
+    }
+
+    /// Goes over what stands for one character of the value; false at the end.
+    fn step(&mut self) -> bool {
+        self.skip_to_text();
+        let double = self.source.first() == Some(&'"');
+        let single = self.source.first() == Some(&'\'');
+        let length = match (self.source.get(self.at), self.source.get(self.at + 1)) {
+            (None, _) => return false,
+            (Some('\\'), Some('x')) if double => 4,
+            (Some('\\'), Some('u')) if double => 6,
+            (Some('\\'), Some('U')) if double => 10,
+            (Some('\\'), Some(_)) if double => 2,
+            (Some('\''), Some('\'')) if single => 2,
+            (Some('\n'), _) => 1 + self.indentation(self.at + 1),
+            _ => 1,
+        };
+        self.forward(length);
+        true
+    }
+
+    /// Blanks before a line end, which folding drops.
+    fn skip_to_text(&mut self) {
+        let blanks =
+            self.source[self.at.min(self.source.len())..].iter().take_while(|c| **c == ' ').count();
+        if blanks > 0 && self.source.get(self.at + blanks) == Some(&'\n') {
+            self.forward(blanks);
+        }
+    }
+
+    fn indentation(&self, from: usize) -> usize {
+        self.source[from..].iter().take_while(|c| **c == ' ').count()
+    }
 }
 
 fn size(node: &Node) -> usize {
@@ -356,13 +441,40 @@ mod tests {
         assert_eq!(docs.len(), 2);
         assert_eq!(docs[0].get("a").map(|n| &n.value), Some(&Yaml::Str("1".into())));
         let item = docs[0].get("b").map(|n| n.value.clone());
-        assert!(matches!(item, Some(Yaml::Seq(items)) if items[0].place == Place::new(3, 5)));
+        assert!(
+            matches!(item, Some(Yaml::Seq(items)) if items[0].place == Place::new(3, 5).spanning(4))
+        );
+    }
+
+    #[test]
+    fn characters_of_a_value_are_found_in_its_source() {
+        for (text, token) in [
+            ("a: one TOKEN two", "TOKEN"),
+            ("a: 'it''s TOKEN'", "TOKEN"),
+            ("a: \"x\\ty \\u00e4 TOKEN\"", "TOKEN"),
+            ("a: |\n    one\n    TOKEN two\n", "TOKEN"),
+            ("a: >-\n  one\n  TOKEN\n", "TOKEN"),
+            ("a: one\n  TOKEN two", "TOKEN"),
+            ("a: [x, 'TOKEN']", "TOKEN"),
+        ] {
+            let docs = parse(text).expect(text);
+            let node = docs[0].get("a").expect("a");
+            let node = match &node.value {
+                Yaml::Seq(items) => &items[1],
+                _ => node,
+            };
+            let value = node.as_str().expect("text");
+            let at = value.find(token).expect("token");
+            let start = value[..at].chars().count();
+            let place = locate(text, node.place, start..start + token.len());
+            assert_eq!(&text[place.bytes_in(text)], token, "{text}: {place:?}");
+        }
     }
 
     #[test]
     fn duplicate_keys_and_alias_bombs_are_refused_with_their_place() {
         let e = parse("a: 1\nb: 2\na: 3\n").expect_err("duplicate");
-        assert_eq!((e.code, e.place), (Code::DuplicateKey, Place::new(3, 1)));
+        assert_eq!((e.code, e.place), (Code::DuplicateKey, Place::new(3, 1).spanning(1)));
         let mut bomb = String::from("a0: &a0 [1,1,1,1,1,1,1,1,1,1]\n");
         for i in 1..9 {
             let refs = vec![format!("*a{}", i - 1); 10].join(",");
