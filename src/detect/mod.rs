@@ -1,12 +1,15 @@
 //! Event → detections: which rules match one event.
 
+mod program;
 pub mod reference;
+mod text;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::event::{Event, EventSource};
 use crate::rule::RuleSet;
+use program::{Answers, Program};
 
 /// Kinds of source whose rules are remembered; there are a few dozen, unless events make them up.
 const PLANS_MAX: usize = 1024;
@@ -15,6 +18,8 @@ const PLANS_MAX: usize = 1024;
 #[derive(Clone, Debug)]
 pub struct Engine {
     rules: Arc<RuleSet>,
+    program: Arc<Program>,
+    answers: Answers,
     /// The rules that apply to a kind of source, by index.
     plans: HashMap<EventSource, Arc<[usize]>>,
 }
@@ -22,7 +27,8 @@ pub struct Engine {
 impl Engine {
     /// For a linked rule set.
     pub fn new(rules: Arc<RuleSet>) -> Self {
-        Self { rules, plans: HashMap::new() }
+        let program = Arc::new(Program::new(&rules));
+        Self { rules, program, answers: Answers::default(), plans: HashMap::new() }
     }
 
     /// The rules it runs.
@@ -31,13 +37,9 @@ impl Engine {
     }
 
     /// Calls `sink` with the index of each detection rule that matches, in load order.
-    pub fn detect(&mut self, event: &Event<'_>, mut sink: impl FnMut(usize)) {
+    pub fn detect(&mut self, event: &Event<'_>, sink: impl FnMut(usize)) {
         let plan = self.plan(&event.source);
-        for &index in plan.iter() {
-            if reference::matches(&self.rules.detections[index].condition, event) {
-                sink(index);
-            }
-        }
+        self.program.run(event, &plan, &mut self.answers, sink);
     }
 
     fn plan(&mut self, source: &EventSource) -> Arc<[usize]> {

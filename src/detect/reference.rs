@@ -1,9 +1,13 @@
 //! The slow, honest full scan: the truth that everything faster is measured against.
 //!
-//! It keeps nothing between two questions and takes no short cut beyond `and` and `or`.
+//! It keeps nothing between two questions, compiles nothing, folds every text anew, and takes no short
+//! cut beyond `and` and `or`. The compiled program shares with it the rule's values and how numbers,
+//! networks and dates compare; everything else it does in its own way.
 
-use crate::event::{Event, FieldPath, Value};
-use crate::rule::{Expr, Item, Matcher, Subject, TextRelation, Values, texts_relate};
+use crate::event::{Event, FieldPath, Found, Value};
+use crate::rule::{
+    Expr, Item, Matcher, TextRelation, Values, compare, date_part, in_network, texts_relate,
+};
 
 /// Whether the expression holds for the event.
 pub fn matches(expr: &Expr, event: &Event<'_>) -> bool {
@@ -14,9 +18,8 @@ pub fn matches(expr: &Expr, event: &Event<'_>) -> bool {
         Expr::AtLeast(n, parts) => parts.iter().filter(|p| matches(p, event)).count() >= *n,
         Expr::Item(item) => item_matches(item, event),
         Expr::Keywords(values) => {
-            let subjects: Vec<Subject<'_, '_>> =
-                event.scalars().into_iter().map(Subject::new).collect();
-            join(values, |m| subjects.iter().any(|s| m.matches(s)))
+            let scalars = event.scalars();
+            join(values, |m| scalars.iter().any(|v| value_matches(m, v)))
         }
     }
 }
@@ -28,16 +31,41 @@ fn join(values: &Values, holds: impl Fn(&Matcher) -> bool) -> bool {
 /// A field against its values. A missing field matches `null`, `exists: false` and every `neq`.
 fn item_matches(item: &Item, event: &Event<'_>) -> bool {
     let found = event.find(&item.field);
-    let subjects: Vec<Subject<'_, '_>> = found.values.iter().map(|v| Subject::new(v)).collect();
-    let holds = |matcher: &Matcher| match matcher {
+    join(&item.values, |m| field_matches(m, &found, event)) != item.negated
+}
+
+fn field_matches(matcher: &Matcher, found: &Found<'_, '_>, event: &Event<'_>) -> bool {
+    match matcher {
         Matcher::Exists(wanted) => found.present == *wanted,
         Matcher::Null => !found.present || found.values.iter().any(|v| **v == Value::Null),
         Matcher::FieldRef { field, relation, cased } => {
             found.values.iter().any(|v| refers(v, event, field, *relation, *cased))
         }
-        matcher => subjects.iter().any(|s| matcher.matches(s)),
-    };
-    join(&item.values, holds) != item.negated
+        Matcher::Any(forms) => forms.iter().any(|m| field_matches(m, found, event)),
+        matcher => found.values.iter().any(|v| value_matches(matcher, v)),
+    }
+}
+
+/// What a single value says. `Exists` and `FieldRef` ask more than that; see [`field_matches`].
+fn value_matches(matcher: &Matcher, value: &Value<'_>) -> bool {
+    match matcher {
+        Matcher::Text { pattern, cased } => {
+            value.text().is_some_and(|t| pattern.matches(&t, *cased))
+        }
+        Matcher::Number(n) => n.equals(value),
+        Matcher::Bool(wanted) => match value {
+            Value::Bool(b) => b == wanted,
+            Value::Str(s) => s.to_ascii_lowercase() == wanted.to_string(),
+            _ => false,
+        },
+        Matcher::Null => *value == Value::Null,
+        Matcher::Exists(_) | Matcher::FieldRef { .. } => false,
+        Matcher::Regex(regex) => value.text().is_some_and(|t| regex.is_match(&t)),
+        Matcher::Cidr(net) => matches!(value, Value::Str(s) if in_network(s, net)),
+        Matcher::Compare(op, n) => compare(value, *n).is_some_and(|order| op.holds(order)),
+        Matcher::Date(part, op, n) => date_part(value, *part).is_some_and(|is| op.holds(is.cmp(n))),
+        Matcher::Any(forms) => forms.iter().any(|m| value_matches(m, value)),
+    }
 }
 
 fn refers(

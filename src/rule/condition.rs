@@ -292,10 +292,9 @@ impl<'t> Parser<'t> {
     /// Names that the target stands for; those with `_` in front only when it asks for them.
     fn chosen(&self, target: &str) -> Vec<Condition> {
         let pattern = if target == "them" { "*" } else { target };
-        let matcher =
-            super::pattern::TextMatcher::new(&super::pattern::Pattern::parse(pattern), true);
+        let glob = super::pattern::Pattern::parse(pattern);
         let hidden = |n: &str| n.starts_with('_') && !pattern.starts_with('_');
-        let names = self.names.iter().filter(|n| !hidden(n) && matcher.matches_folded(n));
+        let names = self.names.iter().filter(|n| !hidden(n) && glob.matches(n, true));
         names.map(|n| Condition::Name((*n).to_owned())).collect()
     }
 }

@@ -13,7 +13,7 @@ use super::yaml::{Node, Yaml};
 use crate::event::{FieldPath, Logsource};
 
 /// What must hold for an event.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Expr {
     /// All of them; of none: true.
     And(Vec<Expr>),
@@ -30,7 +30,7 @@ pub enum Expr {
 }
 
 /// A field against values.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Item {
     /// The field.
     pub field: FieldPath,
@@ -41,7 +41,7 @@ pub struct Item {
 }
 
 /// Values and how they join.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Values {
     /// Each value ready to match.
     pub matchers: Vec<Matcher>,

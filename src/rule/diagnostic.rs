@@ -27,6 +27,16 @@ impl Place {
         Self { length, ..self }
     }
 
+    /// The same place, or the end of the last line for one that lies behind it.
+    #[must_use]
+    pub fn clamped(self, text: &str) -> Self {
+        let lines = text.lines().count().max(1);
+        if self.line <= lines {
+            return self;
+        }
+        Self::new(lines, text.lines().last().map_or(0, |l| l.chars().count()) + 1)
+    }
+
     /// The bytes of `text` that it covers, at least one character where there is one.
     pub fn bytes_in(&self, text: &str) -> Range<usize> {
         if self.line == 0 {

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::detection::{Expr, Item, Values};
 use super::diagnostic::{Code, Diagnostic, nearest};
 use super::matcher::{Comparison, DatePart, Matcher, Number, TextRelation};
-use super::pattern::{Pattern, TextMatcher};
+use super::pattern::Pattern;
 use super::placeholder::{self, Placeholders};
 use super::regex::{Flags, TextRegex};
 use super::tree::{DetectionItem, Modifier};
@@ -496,7 +496,7 @@ fn matcher(draft: Draft, asked: &Asked, node: &Node) -> Result<Matcher, Diagnost
         Draft::Bool(b) => Matcher::Bool(b),
         Draft::Null => Matcher::Null,
         text => match text_of(text) {
-            Some(pattern) => Matcher::Text(TextMatcher::new(&pattern, asked.cased)),
+            Some(pattern) => Matcher::Text { pattern, cased: asked.cased },
             None => return Err(wrong(format!("unexpected {}", node.kind()))),
         },
     })

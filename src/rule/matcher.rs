@@ -1,17 +1,17 @@
-//! One value of a rule against one value of an event.
+//! What one value of a rule asks of one value of an event, and the comparisons that have one right
+//! answer: numbers, networks, parts of dates. How text is matched is the business of `detect`.
 
-use std::borrow::Cow;
-use std::cell::OnceCell;
+use std::hash::{Hash, Hasher};
 
 use ipnet::IpNet;
 
-use super::pattern::{TextMatcher, lower};
+use super::pattern::{Pattern, lower};
 use super::regex::TextRegex;
 use crate::event::{FieldPath, Value};
 use crate::time::Timestamp;
 
-/// A number of a rule, exact where it is an integer.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// A number of a rule, exact where it is an integer. Two are equal when they were written the same.
+#[derive(Clone, Copy, Debug)]
 pub enum Number {
     /// An integer.
     Int(i64),
@@ -19,8 +19,31 @@ pub enum Number {
     Float(f64),
 }
 
+impl Number {
+    fn bits(self) -> (bool, u64) {
+        match self {
+            Self::Int(n) => (false, n.cast_unsigned()),
+            Self::Float(n) => (true, n.to_bits()),
+        }
+    }
+}
+
+impl PartialEq for Number {
+    fn eq(&self, other: &Self) -> bool {
+        self.bits() == other.bits()
+    }
+}
+
+impl Eq for Number {}
+
+impl Hash for Number {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.bits().hash(state);
+    }
+}
+
 /// How two numbers compare.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Comparison {
     /// Less.
     Lt,
@@ -37,7 +60,7 @@ pub enum Comparison {
 }
 
 /// A part of a date.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DatePart {
     /// Minute of the hour.
     Minute,
@@ -54,7 +77,7 @@ pub enum DatePart {
 }
 
 /// How a `fieldref` compares the two texts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TextRelation {
     /// They are equal.
     Equals,
@@ -67,10 +90,15 @@ pub enum TextRelation {
 }
 
 /// What one value of a detection item asks of one value of an event.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Matcher {
     /// Text, with or without wildcards.
-    Text(TextMatcher),
+    Text {
+        /// The Sigma string.
+        pattern: Pattern,
+        /// Whether case counts.
+        cased: bool,
+    },
     /// A number: equal as a number, or as its decimal text.
     Number(Number),
     /// `true` or `false`, or their text.
@@ -100,73 +128,9 @@ pub enum Matcher {
     },
 }
 
-/// A value of an event while several matchers look at it: its text is made and folded only once.
-pub struct Subject<'v, 'a> {
-    value: &'v Value<'a>,
-    text: Option<Cow<'v, str>>,
-    folded: OnceCell<Option<String>>,
-}
-
-impl<'v, 'a> Subject<'v, 'a> {
-    /// For a value.
-    pub fn new(value: &'v Value<'a>) -> Self {
-        Self { value, text: value.text(), folded: OnceCell::new() }
-    }
-
-    /// The value itself.
-    pub fn value(&self) -> &'v Value<'a> {
-        self.value
-    }
-
-    /// Its text form, if it has one.
-    pub fn text(&self) -> Option<&str> {
-        self.text.as_deref()
-    }
-
-    /// The text in the case that a matcher wants.
-    fn text_for(&self, cased: bool) -> Option<&str> {
-        let text = self.text.as_deref()?;
-        if cased {
-            return Some(text);
-        }
-        let folded = self.folded.get_or_init(|| match lower(text) {
-            Cow::Borrowed(_) => None,
-            Cow::Owned(folded) => Some(folded),
-        });
-        Some(folded.as_deref().unwrap_or(text))
-    }
-}
-
-impl Matcher {
-    /// Whether a single value of an event matches. `Null`, `Exists` and `FieldRef` need the whole
-    /// field or event: for them this says what the value alone can say.
-    pub fn matches(&self, subject: &Subject<'_, '_>) -> bool {
-        let value = subject.value;
-        match self {
-            Self::Text(matcher) => {
-                subject.text_for(matcher.cased).is_some_and(|t| matcher.matches_folded(t))
-            }
-            Self::Number(n) => n.equals(value),
-            Self::Bool(b) => match value {
-                Value::Bool(v) => v == b,
-                Value::Str(s) => s.eq_ignore_ascii_case(if *b { "true" } else { "false" }),
-                _ => false,
-            },
-            Self::Null => *value == Value::Null,
-            Self::Exists(wanted) => *wanted,
-            Self::Regex(regex) => subject.text().is_some_and(|t| regex.is_match(t)),
-            Self::Cidr(net) => matches!(value, Value::Str(s) if in_network(s, net)),
-            Self::Compare(op, n) => compare(value, *n).is_some_and(|o| op.holds(o)),
-            Self::Date(part, op, n) => date_part(value, *part).is_some_and(|p| op.holds(p.cmp(n))),
-            Self::Any(forms) => forms.iter().any(|m| m.matches(subject)),
-            Self::FieldRef { .. } => false,
-        }
-    }
-}
-
 impl Number {
     /// Equal as numbers, where the event's value is a number or its decimal text.
-    fn equals(self, value: &Value<'_>) -> bool {
+    pub fn equals(self, value: &Value<'_>) -> bool {
         match value {
             Value::Str(s) => match self {
                 Self::Int(n) => canonical_int(s) == Some(n),
@@ -198,7 +162,7 @@ impl Comparison {
 }
 
 /// Compares the event's number (or text that is one) with the rule's, integers exactly.
-fn compare(value: &Value<'_>, n: Number) -> Option<std::cmp::Ordering> {
+pub fn compare(value: &Value<'_>, n: Number) -> Option<std::cmp::Ordering> {
     let ints = |a: i128| match n {
         Number::Int(b) => Some(a.cmp(&i128::from(b))),
         Number::Float(b) => (a as f64).partial_cmp(&b),
@@ -237,11 +201,13 @@ fn compare_float_int(a: f64, b: i64) -> Option<std::cmp::Ordering> {
     a.partial_cmp(&(b as f64))
 }
 
-fn in_network(text: &str, net: &IpNet) -> bool {
+/// Whether the text is an address, and in that network.
+pub fn in_network(text: &str, net: &IpNet) -> bool {
     text.parse::<std::net::IpAddr>().is_ok_and(|ip| net.contains(&ip))
 }
 
-fn date_part(value: &Value<'_>, part: DatePart) -> Option<i64> {
+/// A part of the date that a value is, UTC; `None` when it is no date.
+pub fn date_part(value: &Value<'_>, part: DatePart) -> Option<i64> {
     let time = match value {
         Value::Int(n) => Timestamp::from_epoch_number(*n),
         Value::Float(n) => Timestamp::from_epoch_float(*n)?,

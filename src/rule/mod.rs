@@ -26,8 +26,11 @@ pub use detection::{Expr, Item, Values};
 pub use diagnostic::{Code, Diagnostic, Fix, Place, Severity, nearest};
 pub use header::{Header, Level};
 pub use link::{CorrelationRule, DetectionRule, Family, Input, Options, RuleRef, RuleSet};
-pub use matcher::{Comparison, DatePart, Matcher, Number, Subject, TextRelation, texts_relate};
-pub use pattern::{Part, Pattern, TextMatcher, lower};
+pub use matcher::{
+    Comparison, DatePart, Matcher, Number, TextRelation, compare, date_part, in_network,
+    texts_relate,
+};
+pub use pattern::{Part, Pattern, lower};
 pub use placeholder::Placeholders;
 pub use regex::TextRegex;
 pub use tree::{DetectionItem, DetectionTree, Modifier, Selection};

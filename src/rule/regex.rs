@@ -92,6 +92,14 @@ impl TextRegex {
     }
 }
 
+impl Eq for TextRegex {}
+
+impl std::hash::Hash for TextRegex {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (&self.source, self.flags).hash(state);
+    }
+}
+
 impl PartialEq for TextRegex {
     fn eq(&self, other: &Self) -> bool {
         (&self.source, self.flags) == (&other.source, other.flags)

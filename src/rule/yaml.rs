@@ -112,6 +112,7 @@ pub fn parse(text: &str) -> Result<Vec<Node>, Diagnostic> {
             Ok((event, span)) => builder.event(event, span)?,
             Err(e) => {
                 let place = Place::new(e.marker().line(), e.marker().col() + 1);
+                let place = place.clamped(text);
                 return Err(Diagnostic::error(Code::Yaml, place, e.info().to_owned()));
             }
         }
@@ -350,9 +351,14 @@ fn int(text: &str) -> Option<Yaml> {
     if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) {
         return None;
     }
-    match i128::from_str_radix(digits, radix).ok().map(|n| if negative { -n } else { n }) {
-        Some(n) => Some(i64::try_from(n).map_or(Yaml::Float(n as f64), Yaml::Int)),
-        None => digits.parse().ok().map(Yaml::Float),
+    let sign = if negative { -1 } else { 1 };
+    match i128::from_str_radix(digits, radix).map(|n| n * sign) {
+        Ok(n) => Some(i64::try_from(n).map_or(Yaml::Float(n as f64), Yaml::Int)),
+        Err(_) => {
+            let digits = digits.chars().filter_map(|c| c.to_digit(radix));
+            let size = digits.fold(0.0, |n, d| n * f64::from(radix) + f64::from(d));
+            Some(Yaml::Float(size * sign as f64))
+        }
     }
 }
 
@@ -430,6 +436,7 @@ mod tests {
             ("-", text("-")),
             (".", text(".")),
             ("18446744073709551616", Yaml::Float(18446744073709551616.0)),
+            ("-0x1000000000000000000000000000000000", Yaml::Float(-(2f64.powi(132)))),
         ] {
             assert_eq!(resolve(plain), expect, "{plain}");
         }
