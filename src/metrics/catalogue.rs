@@ -130,6 +130,8 @@ families {
         "Events that matched the rule.";
     rule_alerts: Counter "watchfire_rule_alerts_total" ["rule_id"]
         "Alerts that the rule published.";
+    rule_errors: Counter "watchfire_rule_errors_total" ["rule_id", "reason"]
+        "Values that a rule could not decide, counted as no match; regex_steps: out of steps.";
     rules_loaded: Gauge "watchfire_rules_loaded" ["kind"]
         "Rules in force.";
     rule_load_errors: Gauge "watchfire_rule_load_errors" []

@@ -8,6 +8,7 @@ use super::diagnostic::{Code, Diagnostic};
 use super::item;
 use super::matcher::Matcher;
 use super::placeholder::Placeholders;
+use super::regex::TextRegex;
 use super::tree::{DetectionTree, Selection};
 use super::yaml::{Node, Yaml};
 use crate::event::{FieldPath, Logsource};
@@ -47,6 +48,25 @@ pub struct Values {
     pub matchers: Vec<Matcher>,
     /// Whether all must match (`all`), else one.
     pub all: bool,
+}
+
+impl Expr {
+    /// Adds every regular expression whose time is bounded by steps alone.
+    pub fn bounded_regexes<'e>(&'e self, into: &mut Vec<&'e TextRegex>) {
+        match self {
+            Self::And(parts) | Self::Or(parts) | Self::AtLeast(_, parts) => {
+                parts.iter().for_each(|p| p.bounded_regexes(into));
+            }
+            Self::Not(part) => part.bounded_regexes(into),
+            Self::Item(Item { values, .. }) | Self::Keywords(values) => {
+                let bounded = values.matchers.iter().filter_map(|m| match m {
+                    Matcher::Regex(regex) if !regex.is_linear() => Some(regex),
+                    _ => None,
+                });
+                into.extend(bounded);
+            }
+        }
+    }
 }
 
 /// Reads `logsource:`.

@@ -13,11 +13,12 @@ use super::detection::{self, Expr};
 use super::diagnostic::{Code, Diagnostic};
 use super::header::Header;
 use super::placeholder::Placeholders;
+use super::regex::TextRegex;
 use super::tree::DetectionTree;
 use super::yaml::Key;
 use super::{Document, read_file};
 use crate::event::{FieldPath, Logsource};
-use crate::ids::{hex, stable_hash};
+use crate::ids::{RuleId, hex, stable_hash};
 use crate::limits::CORRELATION_DEPTH_MAX;
 
 /// A detection rule, ready to run.
@@ -96,6 +97,8 @@ pub struct RuleSet {
     pub families: Vec<Family>,
     /// How many filters were put into rules.
     pub filters: usize,
+    /// Regular expressions that may run out of steps, with the rule each is in, by index.
+    bounded: Vec<(usize, TextRegex)>,
 }
 
 /// What configuration adds to rules.
@@ -144,6 +147,16 @@ impl RuleSet {
     /// Whether no rule is loaded.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Values that a regular expression could not decide within its steps since this was last asked,
+    /// by rule. They count as no match.
+    pub fn take_regex_overruns(&self) -> Vec<(&RuleId, u64)> {
+        let asked = |(rule, regex): &(usize, TextRegex)| {
+            let n = regex.take_overruns();
+            (n > 0).then(|| (&self.detections[*rule].header.id, n))
+        };
+        self.bounded.iter().filter_map(asked).collect()
     }
 
     /// The head of a rule.
@@ -282,6 +295,10 @@ impl Linker<'_> {
                 continue;
             };
             let condition = if parts.len() == 1 { parts.remove(0) } else { Expr::And(parts) };
+            let mut bounded = Vec::new();
+            condition.bounded_regexes(&mut bounded);
+            let index = self.set.detections.len();
+            self.set.bounded.extend(bounded.into_iter().map(|regex| (index, regex.clone())));
             self.set.detections.push(DetectionRule {
                 header: rule.header,
                 logsource: rule.logsource,

@@ -130,6 +130,9 @@ impl FilterStage {
             let id = &rules.correlations[*member].header.id.0;
             metrics.correlation_dropped.add([id, "missing_field"], *n);
         }
+        for (id, n) in rules.take_regex_overruns() {
+            metrics.rule_errors.add([&id.0, "regex_steps"], n);
+        }
     }
 
     /// What there is to say about event time that has not been said yet.

@@ -205,6 +205,7 @@ fn stats(
         "skewed": totals.skewed,
         "untimed": totals.untimed,
         "missing_field": totals.missing_field,
+        "regex_overruns": loaded.rules.take_regex_overruns().iter().map(|(_, n)| n).sum::<u64>(),
         "rss_peak_bytes": usage.rss_peak_bytes,
     })
 }
