@@ -3,8 +3,6 @@
 //! `tests/spec/README.md` describes the format. What does not follow it is an error with its line, so
 //! that no block is passed over.
 
-use std::path::Path;
-
 /// A decision: a heading with an id, and the cases below it.
 pub struct Decision {
     pub id: String,
@@ -59,10 +57,8 @@ pub struct Diagnosed {
     pub part: String,
 }
 
-/// Reads one file.
-pub fn read(path: &Path) -> Result<Vec<Decision>, String> {
-    let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+/// Reads the text of one file.
+pub fn read(file: &str, text: &str) -> Result<Vec<Decision>, String> {
     let mut decisions: Vec<Decision> = Vec::new();
     let mut lines = text.lines().zip(1..);
     while let Some((line, number)) = lines.next() {
@@ -75,7 +71,7 @@ pub fn read(path: &Path) -> Result<Vec<Decision>, String> {
             decisions.push(Decision {
                 id,
                 heading: heading.to_owned(),
-                file: file.clone(),
+                file: file.to_owned(),
                 line: number,
                 cases: Vec::new(),
             });
@@ -93,7 +89,10 @@ pub fn read(path: &Path) -> Result<Vec<Decision>, String> {
         block(info, &body, number, &mut decision.cases)
             .map_err(|(line, what)| format!("tests/spec/{file}:{line}: {what}"))?;
     }
-    Ok(decisions)
+    match decisions.iter().find(|d| d.cases.is_empty()) {
+        Some(d) => Err(format!("tests/spec/{file}:{}: no case shows that it is so", d.line)),
+        None => Ok(decisions),
+    }
 }
 
 fn is_id(id: &str) -> bool {
@@ -195,7 +194,9 @@ fn event(line: &str, number: usize) -> Result<EventLine, String> {
 /// Microseconds of `12s`, `0.25s`.
 fn micros(text: &str) -> Result<i64, String> {
     let seconds = text.strip_suffix('s').and_then(|n| n.parse::<f64>().ok());
-    seconds.map(|s| (s * 1e6).round() as i64).ok_or_else(|| format!("`{text}` is no time as `12s`"))
+    seconds
+        .map(|s| (s * 1e6).round() as i64)
+        .ok_or_else(|| format!("`{text}` is neither `hit` nor `miss` nor a time as `12s`"))
 }
 
 const DIAGNOSED: &str = "expected `error[W0104] at `token`: part of its text`";
