@@ -59,6 +59,9 @@ pub const GROUP_VALUE_BYTES_MAX: usize = 1 << 10;
 /// Entries (events or values) that one group of one correlation may hold.
 pub const GROUP_ENTRIES_MAX: usize = 100_000;
 
+/// Events of one instant that a `temporal_ordered` group puts in order among each other.
+pub const INSTANT_EVENTS_MAX: usize = 64;
+
 /// Groups that one partition of the correlation stage may hold.
 pub const GROUPS_MAX: usize = 2_000_000;
 

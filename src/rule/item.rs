@@ -213,8 +213,10 @@ fn unknown_modifier(modifier: &Modifier, item: &DetectionItem) -> Diagnostic {
 enum Role {
     /// `contains` and its kin: where in the text.
     Where,
-    /// Changes the text's bytes.
-    Encode,
+    /// `wide` and its kin: text to bytes.
+    Utf16,
+    /// Bytes to base64.
+    Base64,
     /// `windash`.
     Dashes,
     /// `re`.
@@ -235,14 +237,17 @@ enum Role {
     Differs,
     /// `cased`.
     Case,
-    /// `all`, `expand`.
-    Free,
+    /// `all`.
+    All,
+    /// `expand`.
+    Expand,
 }
 
 fn role(modifier: &str) -> Role {
     match modifier {
         "contains" | "startswith" | "endswith" => Role::Where,
-        "base64" | "base64offset" | "wide" | "utf16" | "utf16le" | "utf16be" => Role::Encode,
+        "base64" | "base64offset" => Role::Base64,
+        "wide" | "utf16" | "utf16le" | "utf16be" => Role::Utf16,
         "windash" => Role::Dashes,
         "re" => Role::Regex,
         "i" | "ignorecase" | "m" | "multiline" | "s" | "dotall" => Role::RegexFlag,
@@ -253,7 +258,8 @@ fn role(modifier: &str) -> Role {
         "minute" | "hour" | "day" | "week" | "month" | "year" => Role::Date,
         "neq" => Role::Differs,
         "cased" => Role::Case,
-        _ => Role::Free,
+        "expand" => Role::Expand,
+        _ => Role::All,
     }
 }
 
@@ -261,7 +267,8 @@ fn role(modifier: &str) -> Role {
 /// listed may. (Sigma modifiers appendix; docs/semantics.md has the table for readers.)
 const EXCLUDES: &[(Role, Role, &str)] = {
     use Role::{
-        Case, Dashes, Date, Differs, Encode, Network, Order, Presence, Reference, Regex, Where,
+        All, Base64, Case, Dashes, Date, Differs, Expand, Network, Order, Presence, Reference,
+        Regex, Utf16, Where,
     };
     const KINDS: &str = "`re`, `cidr`, `exists`, `fieldref` and comparisons exclude each other";
     const TEXT: &str = "numbers, dates and networks have no text to shape";
@@ -286,25 +293,37 @@ const EXCLUDES: &[(Role, Role, &str)] = {
         (Presence, Order, KINDS),
         (Presence, Date, ALONE),
         (Presence, Where, ALONE),
-        (Presence, Encode, ALONE),
+        (Presence, Utf16, ALONE),
+        (Presence, Base64, ALONE),
         (Presence, Dashes, ALONE),
         (Presence, Differs, ALONE),
         (Presence, Case, ALONE),
+        (Presence, All, ALONE),
+        (Presence, Expand, ALONE),
+        (Utf16, Utf16, "text has one encoding"),
+        (Base64, Base64, "one of `base64` and `base64offset` is enough"),
+        (Regex, Case, "case counts in `re` unless `i` says otherwise"),
+        (Reference, Expand, "a `fieldref` names a field: it takes no placeholder"),
         (Network, Where, TEXT),
-        (Network, Encode, TEXT),
+        (Network, Utf16, TEXT),
+        (Network, Base64, TEXT),
         (Network, Dashes, TEXT),
         (Network, Case, TEXT),
         (Order, Where, TEXT),
-        (Order, Encode, TEXT),
+        (Order, Utf16, TEXT),
+        (Order, Base64, TEXT),
         (Order, Dashes, TEXT),
         (Order, Case, TEXT),
         (Date, Where, TEXT),
-        (Date, Encode, TEXT),
+        (Date, Utf16, TEXT),
+        (Date, Base64, TEXT),
         (Date, Dashes, TEXT),
         (Date, Case, TEXT),
-        (Regex, Encode, PLAIN),
+        (Regex, Utf16, PLAIN),
+        (Regex, Base64, PLAIN),
         (Regex, Dashes, PLAIN),
-        (Reference, Encode, "a `fieldref` names a field: it has no text to encode"),
+        (Reference, Utf16, "a `fieldref` names a field: it has no text to encode"),
+        (Reference, Base64, "a `fieldref` names a field: it has no text to encode"),
         (Reference, Dashes, "a `fieldref` names a field: it has no dashes to vary"),
     ]
 };
@@ -346,7 +365,12 @@ fn draft(node: &Node, asked: &Asked) -> Result<Draft, Diagnostic> {
         Yaml::Bool(b) => Draft::Bool(*b),
         Yaml::Int(n) if asked.regex => Draft::Raw(n.to_string()),
         Yaml::Int(n) => Draft::Number(Number::Int(*n)),
-        Yaml::Float(n) => Draft::Number(Number::Float(*n)),
+        Yaml::Float(n) if n.is_finite() => Draft::Number(Number::Float(*n)),
+        Yaml::Float(n) => {
+            let what = format!("{n} is no number that an event can have");
+            return Err(Diagnostic::error(Code::Value, node.place, what)
+                .help("put it in quotes to look for the text"));
+        }
         Yaml::Str(s) if raw => Draft::Raw(s.clone()),
         Yaml::Str(s) => Draft::Text(Pattern::parse(s)),
         Yaml::Seq(items) if items.is_empty() => {
@@ -402,6 +426,9 @@ fn apply(modifier: &str, drafts: Vec<Draft>, node: &Node) -> Result<Vec<Draft>, 
             }
             ("base64offset", draft) => {
                 let bytes = bytes_of(draft).ok_or_else(|| no_wildcard(modifier, node))?;
+                if bytes.len() < BASE64_OFFSET_BYTES_MIN {
+                    return Err(too_short(node, bytes.len()));
+                }
                 out.extend(base64_offsets(&bytes).map(|s| Draft::Text(Pattern::literal(&s))));
             }
             ("windash", _) => return Err(needs_text()),
@@ -409,6 +436,17 @@ fn apply(modifier: &str, drafts: Vec<Draft>, node: &Node) -> Result<Vec<Draft>, 
         }
     }
     Ok(out)
+}
+
+/// Of a single byte one of the three forms is empty: it would be found in everything.
+const BASE64_OFFSET_BYTES_MIN: usize = 2;
+
+fn too_short(node: &Node, bytes: usize) -> Diagnostic {
+    let what = format!(
+        "`base64offset` needs a value of at least {BASE64_OFFSET_BYTES_MIN} bytes, this has {bytes}"
+    );
+    Diagnostic::error(Code::Value, node.place, what)
+        .help("what is left of a shorter one after the cut is found in everything")
 }
 
 fn no_wildcard(modifier: &str, node: &Node) -> Diagnostic {
@@ -419,7 +457,7 @@ fn no_wildcard(modifier: &str, node: &Node) -> Diagnostic {
 fn text_of(draft: Draft) -> Option<Pattern> {
     match draft {
         Draft::Text(pattern) => Some(pattern),
-        Draft::Bytes(bytes) => Some(Pattern::literal(&String::from_utf8_lossy(&bytes))),
+        Draft::Bytes(bytes) => String::from_utf8(bytes).ok().map(|text| Pattern::literal(&text)),
         _ => None,
     }
 }
@@ -468,22 +506,32 @@ fn matcher(draft: Draft, asked: &Asked, node: &Node) -> Result<Matcher, Diagnost
     }
     if let Some(part) = asked.date {
         return match draft {
-            Draft::Number(Number::Int(n)) => {
+            Draft::Number(Number::Int(n)) if part.range().contains(&n) => {
                 Ok(Matcher::Date(part, asked.compare.unwrap_or(Comparison::Eq), n))
+            }
+            Draft::Number(Number::Int(n)) => {
+                let range = part.range();
+                Err(wrong(format!("{n} is not from {} to {}", range.start(), range.end())))
             }
             _ => Err(wrong("a part of a date is compared with an integer".into())),
         };
     }
     if let Some(op) = asked.compare {
-        return match (draft, node.as_str().map(str::parse::<i64>)) {
-            (Draft::Number(n), _) => Ok(Matcher::Compare(op, n)),
-            (_, Some(Ok(n))) => Ok(Matcher::Compare(op, Number::Int(n))),
+        let text = node.as_str().unwrap_or_default();
+        let float = |n: &f64| n.is_finite();
+        return match (draft, text.parse::<i64>(), text.parse::<f64>().ok().filter(float)) {
+            (Draft::Number(n), ..) => Ok(Matcher::Compare(op, n)),
+            (_, Ok(n), _) => Ok(Matcher::Compare(op, Number::Int(n))),
+            (_, _, Some(n)) => Ok(Matcher::Compare(op, Number::Float(n))),
             _ => Err(wrong(format!("a comparison needs a number, this is {}", node.kind()))),
         };
     }
     Ok(match draft {
         Draft::Raw(text) if asked.regex => Matcher::Regex(regex(&text, asked, node)?),
         Draft::Raw(text) if asked.cidr => Matcher::Cidr(network(&text, node)?),
+        Draft::Raw(text) if text.trim().is_empty() => {
+            return Err(wrong("`fieldref` names no field".into()).help("write the other field"));
+        }
         Draft::Raw(text) => Matcher::FieldRef {
             field: FieldPath::new(&text.replace(' ', "")),
             relation: asked.relation.unwrap_or(TextRelation::Equals),
@@ -497,7 +545,10 @@ fn matcher(draft: Draft, asked: &Asked, node: &Node) -> Result<Matcher, Diagnost
         Draft::Null => Matcher::Null,
         text => match text_of(text) {
             Some(pattern) => Matcher::Text { pattern, cased: asked.cased },
-            None => return Err(wrong(format!("unexpected {}", node.kind()))),
+            None => {
+                return Err(wrong("these bytes are no text that an event can hold".into())
+                    .help("add `base64` or `base64offset` after the encoding"));
+            }
         },
     })
 }

@@ -30,7 +30,7 @@ pub use matcher::{
     Comparison, DatePart, Matcher, Number, TextRelation, compare, date_part, in_network,
     texts_relate,
 };
-pub use pattern::{Part, Pattern, lower};
+pub use pattern::{Part, Pattern, fold};
 pub use placeholder::Placeholders;
 pub use regex::TextRegex;
 pub use tree::{DetectionItem, DetectionTree, Modifier, Selection};

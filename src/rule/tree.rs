@@ -51,6 +51,9 @@ pub struct Modifier {
     pub at: Range<usize>,
 }
 
+/// Words of the condition language; a selection of that name could not be named.
+const RESERVED: &[&str] = &["and", "or", "not", "of", "them", "all", "any"];
+
 impl DetectionTree {
     /// Reads `detection:` or the same part of a filter. `reserved` names keys that are no selections.
     /// What is wrong is added to `found`; `None` when anything was.
@@ -72,6 +75,11 @@ impl DetectionTree {
         let names: Vec<&str> = written().map(|(k, _)| k.text.as_str()).collect();
         let mut selections = Vec::new();
         for (key, body) in written() {
+            if RESERVED.contains(&key.text.as_str()) || key.text.trim().is_empty() {
+                let what = format!("a selection cannot be called `{}`", key.text);
+                let help = "conditions read this word as an operator; give it another name";
+                found.push(Diagnostic::error(Code::Shape, key.place, what).help(help));
+            }
             match Selection::read(body) {
                 Ok(selection) => selections.push((key.clone(), selection)),
                 Err(diagnostic) => found.push(diagnostic),
@@ -144,7 +152,8 @@ impl Selection {
         match &node.value {
             Yaml::Map(members) if members.is_empty() => Err(empty(node)),
             Yaml::Map(members) => {
-                Ok(Self::All(members.iter().map(|(k, v)| DetectionItem::read(k, v)).collect()))
+                let items = members.iter().map(|(k, v)| DetectionItem::read(k, v));
+                Ok(Self::All(items.collect::<Result<_, _>>()?))
             }
             Yaml::Seq(parts) if parts.is_empty() => Err(empty(node)),
             Yaml::Seq(parts) => {
@@ -197,7 +206,7 @@ impl Selection {
 }
 
 impl DetectionItem {
-    fn read(key: &Key, value: &Node) -> Selection {
+    fn read(key: &Key, value: &Node) -> Result<Selection, Diagnostic> {
         let mut parts = key.text.split('|');
         // Spaces are no part of a field's name (Sigma rules specification, Field Usage).
         let written = parts.next().unwrap_or_default();
@@ -212,8 +221,16 @@ impl DetectionItem {
             Yaml::Seq(items) if !items.is_empty() => items.clone(),
             _ => vec![value.clone()],
         };
+        if written.trim().is_empty() && !written.is_empty() {
+            return Err(Diagnostic::error(
+                Code::Shape,
+                key.place,
+                "the name of the field is blank",
+            )
+            .help("name a field, or begin with `|` for keywords"));
+        }
         let field = (!written.is_empty()).then(|| written.replace(' ', ""));
-        Selection::Item(Self { place: key.place, field, modifiers, values })
+        Ok(Selection::Item(Self { place: key.place, field, modifiers, values }))
     }
 
     /// Whether it has that modifier.
