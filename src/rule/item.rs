@@ -328,6 +328,15 @@ const EXCLUDES: &[(Role, Role, &str)] = {
     ]
 };
 
+/// Pairs in an order that has no meaning: the first has made of the text what the second cannot take.
+const DISORDER: &[(Role, Role)] = &[
+    (Role::Base64, Role::Utf16),
+    (Role::Base64, Role::Dashes),
+    (Role::Utf16, Role::Dashes),
+    (Role::Where, Role::Base64),
+    (Role::Where, Role::Utf16),
+];
+
 /// Refuses modifiers that must not stand together.
 fn combination(item: &DetectionItem) -> Result<(), Diagnostic> {
     let wrong = |modifier: &Modifier, what: &str| {
@@ -345,6 +354,16 @@ fn combination(item: &DetectionItem) -> Result<(), Diagnostic> {
                 let help = format!("remove `{}` or `{}`", earlier.name, later.name);
                 return Err(wrong(later, why).help(help));
             }
+            if DISORDER.contains(&(a, b)) {
+                let what = format!("`{}` must stand before `{}`", later.name, earlier.name);
+                let help = format!("write `{}|{}`", later.name, earlier.name);
+                return Err(wrong(later, &what).help(help));
+            }
+        }
+        if b == Role::Utf16 && !item.modifiers.iter().any(|m| role(&m.name) == Role::Base64) {
+            let what = format!("`{}` gives bytes, which no event holds as text", later.name);
+            let help = format!("write `{0}|base64` or `{0}|base64offset|contains`", later.name);
+            return Err(wrong(later, &what).help(help));
         }
         if b == Role::RegexFlag && !item.has("re") {
             let help = format!("write `re|{}`", later.name);
@@ -545,10 +564,7 @@ fn matcher(draft: Draft, asked: &Asked, node: &Node) -> Result<Matcher, Diagnost
         Draft::Null => Matcher::Null,
         text => match text_of(text) {
             Some(pattern) => Matcher::Text { pattern, cased: asked.cased },
-            None => {
-                return Err(wrong("these bytes are no text that an event can hold".into())
-                    .help("add `base64` or `base64offset` after the encoding"));
-            }
+            None => return Err(wrong(format!("unexpected {}", node.kind()))),
         },
     })
 }

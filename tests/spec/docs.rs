@@ -96,9 +96,19 @@ fn legal(first: &str, second: &str) -> bool {
     takes_a_value(&chain)
 }
 
+/// An encoding needs `base64` somewhere after it, which is no matter of the pair.
 fn takes_a_value(chain: &str) -> bool {
     let values = ["abc", "5", "true", "10.0.0.0/8"];
-    values.iter().any(|value| selection(&format!("f|{chain}: {value}")).is_empty())
+    let taken = |chain: &str| {
+        values.iter().any(|value| selection(&format!("f|{chain}: {value}")).is_empty())
+    };
+    match chain.rfind("wide").or_else(|| chain.rfind("utf16")) {
+        Some(at) if !chain.contains("base64") => {
+            let end = chain[at..].find('|').map_or(chain.len(), |i| at + i);
+            taken(&format!("{}|base64{}", &chain[..end], &chain[end..]))
+        }
+        _ => taken(chain),
+    }
 }
 
 #[test]
