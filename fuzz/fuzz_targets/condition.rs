@@ -13,7 +13,9 @@ const FIELDS: [&str; 4] = ["a", "b_1", "b_2", "_h"];
 fn rule(title: &str, condition: &str) -> String {
     let selections: String = FIELDS.map(|f| format!("  {f}: {{{f}: x}}\n")).concat();
     let quoted = serde_json::to_string(condition).expect("a string");
-    format!("title: {title}\nlogsource: {{}}\ndetection:\n{selections}  condition: {quoted}\n---\n")
+    format!(
+        "title: {title}\nlogsource: {{product: any}}\ndetection:\n{selections}  condition: {quoted}\n---\n"
+    )
 }
 
 /// The event on which the selections of the set bits of `truth` hold.

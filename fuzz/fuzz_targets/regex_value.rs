@@ -10,7 +10,7 @@ use watchfire_fuzz::{compile, detect, event};
 fn rule(title: &str, modifiers: &str, pattern: &str) -> String {
     let quoted = serde_json::to_string(pattern).expect("a string");
     format!(
-        "title: {title}\nlogsource: {{}}\ndetection:\n  s:\n    F|{modifiers}: {quoted}\n  condition: s\n---\n"
+        "title: {title}\nlogsource: {{product: any}}\ndetection:\n  s:\n    F|{modifiers}: {quoted}\n  condition: s\n---\n"
     )
 }
 
