@@ -8,6 +8,7 @@ use std::ops::Range;
 use super::condition::{self, Condition};
 use super::diagnostic::{Code, Diagnostic, Place};
 use super::yaml::{Key, Node, Yaml};
+use crate::limits::RULE_REGEXES_MAX;
 
 /// The detection part of a rule or filter.
 #[derive(Clone, Debug)]
@@ -92,6 +93,7 @@ impl DetectionTree {
                     .help("name what to look for: `selection: {Image|endswith: '\\cmd.exe'}`"),
             );
         }
+        bound_regexes(&selections, found);
         let conditions = conditions(node, &names, found);
         if errors(found) > wrong_before {
             return None;
@@ -112,6 +114,21 @@ impl DetectionTree {
                 found.push(Diagnostic::warning(Code::UnusedSelection, key.place, what).help(help));
             }
         }
+    }
+}
+
+fn bound_regexes(selections: &[(Key, Selection)], found: &mut Vec<Diagnostic>) {
+    let mut items = Vec::new();
+    selections.iter().for_each(|(_, s)| s.items(&mut items));
+    let mut left = RULE_REGEXES_MAX;
+    for item in items.iter().filter(|i| i.has("re")) {
+        let Some(less) = left.checked_sub(item.values.len()) else {
+            let what = format!("more than {RULE_REGEXES_MAX} regular expressions in one rule");
+            let help = "join them by `|`, or split the rule";
+            found.push(Diagnostic::error(Code::Value, item.place, what).help(help));
+            return;
+        };
+        left = less;
     }
 }
 
