@@ -12,6 +12,7 @@ mod header;
 mod item;
 mod link;
 mod matcher;
+mod migrate;
 mod pattern;
 mod yaml;
 
@@ -23,6 +24,7 @@ pub use diagnostic::{Code, Diagnostic, Place, Severity, nearest};
 pub use header::{Header, Level};
 pub use link::{CorrelationRule, DetectionRule, Family, Input, RuleRef, RuleSet};
 pub use matcher::{Comparison, DatePart, Matcher, Number, Subject, TextRelation, texts_relate};
+pub use migrate::{Converted, Migrated, Reason, Refusal, migrate};
 pub use pattern::{Pattern, TextMatcher, lower};
 pub use yaml::{Key, Node, Yaml, parse as parse_yaml};
 
