@@ -333,7 +333,7 @@ fn a_refusal_names_the_place_in_the_file() {
     for (text, reason, line, column) in [
         ("title: [\n", Reason::Unreadable, 2, 1),
         ("detection:\n  s: {a: b}\n  condition: 's | max(x) > 1'\n", Reason::NoType, 3, 19),
-        ("detection:\n  s: {a: b}\n  condition: s | count() > 1\n", Reason::NoWindow, 3, 15),
+        ("detection:\n  s: {a: b}\n  condition: s | count() > 1\n", Reason::NoWindow, 3, 16),
         (
             "detection:\n  s: {a: b}\n  timeframe: 91d\n  condition: s | count() > 1\n",
             Reason::Timeframe,
@@ -382,5 +382,146 @@ fn a_refusal_names_the_place_in_the_file() {
             let found = &refusals[0].diagnostic;
             assert_eq!(found.place.line, line + 5, "{found}");
         }
+    }
+}
+
+/// A rule with everything that is edited, for the tests that break it.
+const WHOLE: &str = "\
+action: global
+title: 'Ü: a' # t
+id: 5c0d1b0e-4c56-4d7d-8f4e-9a3f5b0f6a11
+logsource:
+    product: x
+detection:
+    a:
+        - k: 1
+    timeframe: 5m
+    condition: a | near ü
+level: low
+---
+detection:
+    ü:
+        k: |
+            # 2
+";
+
+#[test]
+fn broken_text_is_refused_or_converted_to_what_is_readable_and_never_panics() {
+    converted(WHOLE);
+    let chars: Vec<char> = WHOLE.chars().collect();
+    let mut tried = 0;
+    for at in 0..chars.len() {
+        for new in ["", " ", "\n", "'", "\"", "#", "|", ":", "- ", "&a ", "*a", "{", "---\n", "\t"]
+        {
+            let mut text: String = chars[..at].iter().collect();
+            text.push_str(new);
+            text.extend(&chars[at + usize::from(new.is_empty())..]);
+            if let Migrated::Converted(new) = migrate(&"f.yml".into(), &text, None) {
+                let read = watchfire::rule::parse_yaml(&new.text);
+                assert!(read.is_ok(), "{text}\n became\n{}", new.text);
+            }
+            tried += 1;
+        }
+    }
+    assert!(tried > 3_000, "{tried}");
+}
+
+#[test]
+fn what_would_grow_without_bound_is_refused() {
+    let many: String = (0..2_000).map(|n| format!("    s{n}:\n        k: {n}\n")).collect();
+    let near: Vec<String> = (1..2_000).map(|n| format!("s{n}")).collect();
+    let tail = format!("    timeframe: 5m\n    condition: s0 | near {}\n", near.join(" and "));
+    let filler = "x".repeat(10_000);
+    let documents = "---\ndetection:\n    a: {k: 1}\n    condition: a\n".repeat(1_000);
+    let global = format!("action: global\ntitle: {filler}\nlogsource: {{product: x}}\n{documents}");
+    for (text, reason) in [(rule(&many, &tail), Reason::Aggregation), (global, Reason::Action)] {
+        let Migrated::Refused(refusals) = migrate(&"f.yml".into(), &text, None) else {
+            panic!("not refused");
+        };
+        assert_eq!(refusals[0].reason, reason, "{}", refusals[0].diagnostic);
+    }
+}
+
+#[cfg(feature = "service")]
+mod command {
+    use super::*;
+    use std::process::Command;
+
+    /// Exit code, standard output, standard error.
+    fn watchfire(args: &[&str]) -> (i32, String, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_watchfire"));
+        let output = command.arg("migrate").args(args).output().expect("it starts");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+        let code = output.status.code().expect("a code");
+        (code, text(output.stdout), text(output.stderr))
+    }
+
+    #[test]
+    fn files_are_printed_written_elsewhere_or_rewritten_and_the_exit_code_tells() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let old = folder.path().join("old/deep");
+        std::fs::create_dir_all(&old).expect("a folder");
+        let tail = "    timeframe: 10s\n    condition: selection | count() > 2\n";
+        let good = rule(SELECTION, tail);
+        let modern = rule(SELECTION, "    condition: selection\n");
+        std::fs::write(old.join("good.yml"), &good).expect("written");
+        std::fs::write(old.join("modern.yml"), &modern).expect("written");
+        let root = folder.path().join("old");
+        let new = folder.path().join("new");
+        let (root, new) = (root.to_str().expect("UTF-8"), new.to_str().expect("UTF-8"));
+        let read = |path: PathBuf| std::fs::read_to_string(path).expect("readable");
+
+        let (code, out, err) = watchfire(&[root]);
+        assert_eq!(code, 0, "{err}");
+        assert!(out.contains("type: event_count"), "{out}");
+        assert!(err.contains("1 of 2 files are not Sigma 2: 1 converted, 0 refused"), "{err}");
+        assert_eq!(read(old.join("good.yml")), good, "nothing was touched");
+
+        let (code, printed, err) = watchfire(&["--output", new, root]);
+        assert_eq!((code, printed.as_str()), (0, ""), "{err}");
+        assert_eq!(read(Path::new(new).join("deep/good.yml")), out);
+        assert!(!Path::new(new).join("deep/modern.yml").exists());
+        std::fs::write(Path::new(new).join("deep/good.yml"), "mine").expect("written");
+        let (code, _, err) = watchfire(&["--output", new, root]);
+        assert_eq!(code, 3, "{err}");
+        assert!(err.contains("not overwritten"), "{err}");
+
+        let (code, _, err) = watchfire(&["--write", root]);
+        assert_eq!(code, 0, "{err}");
+        assert_eq!(read(old.join("good.yml")), out);
+        assert_eq!(watchfire(&["--write", root]).0, 0, "there is nothing more to do");
+        assert_eq!(read(old.join("modern.yml")), modern);
+    }
+
+    #[test]
+    fn what_cannot_be_converted_is_told_and_left_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("bad.yml");
+        let text = rule(SELECTION, "    condition: selection | count() > 2\n");
+        std::fs::write(&path, &text).expect("written");
+        let name = path.to_str().expect("UTF-8");
+        let (code, out, err) = watchfire(&["--write", name]);
+        assert_eq!((code, out.as_str()), (1, ""));
+        assert!(err.contains("bad.yml:10:26: ") && err.contains("[no-window]"), "{err}");
+        assert_eq!(std::fs::read_to_string(&path).expect("readable"), text);
+        for wrong in [["--window", "soon"], ["--window", "0s"], ["--output", "--write"]] {
+            assert_eq!(watchfire(&[wrong[0], wrong[1], name]).0, 3, "{wrong:?}");
+        }
+        assert_eq!(watchfire(&["--window", "1h", name]).0, 0);
+    }
+
+    #[test]
+    fn two_rules_never_get_one_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let tail = "    timeframe: 10s\n    condition: selection | count() > 2\n";
+        for (sub, id) in [("a", "1111"), ("b", "2222")] {
+            std::fs::create_dir(folder.path().join(sub)).expect("a folder");
+            let text = rule(SELECTION, tail).replace("5c0d1b0e", id);
+            std::fs::write(folder.path().join(sub).join("same.yml"), text).expect("written");
+        }
+        let (code, _, err) = watchfire(&[folder.path().to_str().expect("UTF-8")]);
+        assert_eq!(code, 1);
+        assert!(err.contains("[name-taken]"), "{err}");
+        assert!(err.contains("1 converted, 1 refused"), "{err}");
     }
 }

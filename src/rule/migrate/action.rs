@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use super::source::{Block, Line, Source, alike, shifted};
 use super::{Reason, Refusal};
+use crate::limits::RULE_FILE_BYTES_MAX;
 use crate::rule::yaml::{Node, Yaml};
 
 /// Writes out the documents of a file. `None` stands for a document that goes or holds nothing.
@@ -17,6 +18,7 @@ use crate::rule::yaml::{Node, Yaml};
 pub fn expand(documents: &[Option<Source>]) -> Result<Vec<Option<Source>>, Refusal> {
     let mut global: Option<Source> = None;
     let mut out = Vec::new();
+    let mut bytes = 0;
     for document in documents {
         let Some(source) = document else {
             out.push(None);
@@ -47,6 +49,13 @@ pub fn expand(documents: &[Option<Source>]) -> Result<Vec<Option<Source>>, Refus
                 return Err(Refusal::at(Reason::Action, source.in_file(place), what).help(help));
             }
         };
+        bytes += expanded.iter().flat_map(|s| &s.lines).map(|l| l.text.len()).sum::<usize>();
+        if bytes > RULE_FILE_BYTES_MAX {
+            let what =
+                format!("written out, the file is over the limit of {RULE_FILE_BYTES_MAX} bytes");
+            let place = source.in_file(source.node.place);
+            return Err(Refusal::at(Reason::Action, place, what));
+        }
         out.push(expanded);
     }
     Ok(out)

@@ -8,8 +8,9 @@ use std::collections::BTreeSet;
 use super::aggregation::Aggregation;
 use super::plan::Plan;
 use super::render::{Writer, derived_id, scalar, slug};
-use super::source::{Block, Change, Changes, Line, Source, alike, shifted};
+use super::source::{Block, Change, Changes, Source, alike, shifted};
 use super::{Reason, Refusal};
+use crate::limits::RULE_FILE_BYTES_MAX;
 use crate::rule::diagnostic::{Code, Diagnostic};
 use crate::rule::yaml::{Node, Yaml, parse};
 
@@ -97,6 +98,7 @@ impl<'s> Conversion<'s> {
         let mut added = String::new();
         let mut notes = Vec::new();
         if let Aggregation::Near(selections) = &plan.aggregation {
+            self.bounded(unique(selections).len(), plan)?;
             self.own_logsource(&self.used(plan.search))?;
             for selection in unique(selections) {
                 let rule = unused(format!("{name}_{}", slug(selection)), &rules);
@@ -115,6 +117,20 @@ impl<'s> Conversion<'s> {
         self.verify_added(&added)?;
         let text = format!("{}{added}", self.finish()?);
         Ok(Written { text, change: describe(plan), notes, names: rules })
+    }
+
+    /// Each selection of `near` gets a copy of the head: all together must fit a rule file.
+    fn bounded(&self, copies: usize, plan: &Plan<'_>) -> Result<(), Refusal> {
+        let bytes: usize = self.source.lines.iter().map(|l| l.text.len()).sum();
+        if bytes.saturating_mul(copies) <= RULE_FILE_BYTES_MAX {
+            return Ok(());
+        }
+        let what = format!(
+            "`near` with {copies} selections, each in a rule of its own, could go over the limit of \
+             {RULE_FILE_BYTES_MAX} bytes"
+        );
+        let place = self.source.in_file(plan.condition_node.place);
+        Err(Refusal::at(Reason::Aggregation, place, what))
     }
 
     fn top(&self) -> usize {
@@ -250,30 +266,26 @@ impl<'s> Conversion<'s> {
         }
     }
 
-    /// The logsource that selections were written under, where `action: global` joined several.
-    fn logsource_of(&self, selections: &BTreeSet<String>) -> Option<&'s Node> {
+    /// The document that selections were written in, where `action: global` joined several: its
+    /// logsource is theirs.
+    fn origin(&self, selections: &BTreeSet<String>) -> Option<&'s Source> {
         let blocks = self.inner.iter().filter(|b| selections.contains(&b.name));
         let lines = blocks.filter_map(|b| self.source.lines.get(b.lines.start));
         let documents: BTreeSet<usize> = lines.map(|l| l.document).collect();
         let mut documents = documents.into_iter();
         let (Some(only), None) = (documents.next(), documents.next()) else { return None };
         let original = self.originals.get(only)?.as_ref()?;
-        original.node.get("logsource")
+        original.node.get("logsource").is_some().then_some(original)
     }
 
-    /// The text of that logsource, or of the document's.
+    /// The text of the logsource of selections.
     fn logsource_text(&self, selections: &BTreeSet<String>) -> String {
-        let own = self.logsource_of(selections).and_then(|node| {
-            let original =
-                self.originals.iter().flatten().find(|o| {
-                    o.node.get("logsource").is_some_and(|other| std::ptr::eq(other, node))
-                })?;
+        let own = self.origin(selections).and_then(|original| {
             let blocks = original.blocks(&original.node, original.lines.len())?;
             let block = blocks.into_iter().find(|b| b.name == "logsource")?;
             let shift = self.top() as isize - block.indent as isize;
-            let lines: Vec<Line> =
-                original.lines[block.lines].iter().map(|l| shifted(l, shift)).collect();
-            Some(lines.into_iter().map(|l| l.text).collect::<String>())
+            let lines = original.lines[block.lines].iter().map(|l| shifted(l, shift).text);
+            Some(lines.collect::<String>())
         });
         let whole = || {
             let lines = self.block("logsource").map(|b| b.lines.clone());
@@ -288,7 +300,8 @@ impl<'s> Conversion<'s> {
 
     /// Gives the edited document the logsource of its selections, where it is another one.
     fn own_logsource(&mut self, selections: &BTreeSet<String>) -> Result<(), Refusal> {
-        let Some(own) = self.logsource_of(selections) else { return Ok(()) };
+        let origin = self.origin(selections);
+        let Some(own) = origin.and_then(|o| o.node.get("logsource")) else { return Ok(()) };
         if self.source.node.get("logsource").is_some_and(|whole| alike(whole, own)) {
             return Ok(());
         }

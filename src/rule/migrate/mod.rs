@@ -12,6 +12,7 @@ mod plan;
 mod render;
 mod source;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -214,7 +215,7 @@ struct File<'t> {
     newline: &'static str,
     expanded: bool,
     originals: &'t [Option<Source>],
-    ids: Vec<String>,
+    ids: BTreeSet<String>,
     rules: usize,
     out: Converted,
     refusals: Vec<Refusal>,
@@ -236,7 +237,7 @@ impl<'t> File<'t> {
             engine: Vec::new(),
             names: Vec::new(),
         };
-        let (ids, refusals) = (Vec::new(), Vec::new());
+        let (ids, refusals) = (BTreeSet::new(), Vec::new());
         Self { file, window, newline, expanded, originals, ids, rules: 0, out, refusals }
     }
 

@@ -60,8 +60,8 @@ pub fn plan<'s>(source: &'s Source, window: Option<&str>) -> Result<Option<Plan<
         return Err(Refusal::at(Reason::Layout, place(0), what)
             .help("write it on a line of its own, without escapes"));
     }
-    let end_of_search = read.search.chars().count();
-    let window = length(source, timeframe, window, place(end_of_search))?;
+    let bar = condition.chars().take_while(|c| *c != '|').count();
+    let window = length(source, timeframe, window, place(bar))?;
     let search = read.search;
     Ok(Some(Plan { condition, condition_node, search, aggregation, window, timeframe }))
 }
@@ -95,13 +95,13 @@ fn length(
     source: &Source,
     timeframe: Option<&Node>,
     given: Option<&str>,
-    end_of_search: Place,
+    aggregation: Place,
 ) -> Result<String, Refusal> {
     let Some(node) = timeframe else {
         return given.map(str::to_owned).ok_or_else(|| {
             let what = "the aggregation has no `timeframe`, and Sigma names none to assume";
-            Refusal::at(Reason::NoWindow, end_of_search, what)
-                .help("add `timeframe: 1h` to the detection, or give a window for all such rules")
+            Refusal::at(Reason::NoWindow, aggregation, what)
+                .help("add `timeframe: 1h` to the detection, or `--window 1h` for all such rules")
         });
     };
     let text = node.scalar_text().unwrap_or_default();
