@@ -13,6 +13,7 @@ mod item;
 mod link;
 mod lint;
 mod matcher;
+mod migrate;
 mod pattern;
 mod placeholder;
 mod regex;
@@ -30,6 +31,7 @@ pub use matcher::{
     Comparison, DatePart, Matcher, Number, TextRelation, compare, date_part, in_network,
     texts_relate,
 };
+pub use migrate::{Converted, Migrated, Reason, Refusal, migrate};
 pub use pattern::{Part, Pattern, fold};
 pub use placeholder::Placeholders;
 pub use regex::TextRegex;

@@ -412,7 +412,7 @@ fn bytes(text: &str, modifier: Option<&str>) -> Vec<u8> {
 fn encoded(random: &mut Random, world: &World) -> Item {
     let wide = ["wide", "utf16le", "utf16be", "utf16"];
     let wide = random.percent(60).then(|| *random.pick(&wide));
-    let word = *random.pick(&["whoami", "http://", "Straße", "secret", "a"]);
+    let word = *random.pick(&["whoami", "http://", "Straße", "secret", "ab"]);
     let bytes = bytes(word, wide);
     let mut modifiers: Vec<&'static str> = wide.into_iter().collect();
     let bait = if random.percent(40) {
