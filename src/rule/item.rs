@@ -525,12 +525,13 @@ fn matcher(draft: Draft, asked: &Asked, node: &Node) -> Result<Matcher, Diagnost
     }
     if let Some(part) = asked.date {
         return match draft {
-            Draft::Number(Number::Int(n)) if part.range().contains(&n) => {
-                Ok(Matcher::Date(part, asked.compare.unwrap_or(Comparison::Eq), n))
-            }
             Draft::Number(Number::Int(n)) => {
                 let range = part.range();
-                Err(wrong(format!("{n} is not from {} to {}", range.start(), range.end())))
+                let fits = i64::try_from(n).ok().filter(|n| range.contains(n));
+                let op = asked.compare.unwrap_or(Comparison::Eq);
+                fits.map(|n| Matcher::Date(part, op, n)).ok_or_else(|| {
+                    wrong(format!("{n} is not from {} to {}", range.start(), range.end()))
+                })
             }
             _ => Err(wrong("a part of a date is compared with an integer".into())),
         };
@@ -538,7 +539,7 @@ fn matcher(draft: Draft, asked: &Asked, node: &Node) -> Result<Matcher, Diagnost
     if let Some(op) = asked.compare {
         let text = node.as_str().unwrap_or_default();
         let float = |n: &f64| n.is_finite();
-        return match (draft, text.parse::<i64>(), text.parse::<f64>().ok().filter(float)) {
+        return match (draft, text.parse::<i128>(), text.parse::<f64>().ok().filter(float)) {
             (Draft::Number(n), ..) => Ok(Matcher::Compare(op, n)),
             (_, Ok(n), _) => Ok(Matcher::Compare(op, Number::Int(n))),
             (_, _, Some(n)) => Ok(Matcher::Compare(op, Number::Float(n))),

@@ -14,16 +14,16 @@ use crate::time::Timestamp;
 #[derive(Clone, Copy, Debug)]
 pub enum Number {
     /// An integer.
-    Int(i64),
+    Int(i128),
     /// Anything else.
     Float(f64),
 }
 
 impl Number {
-    fn bits(self) -> (bool, u64) {
+    fn bits(self) -> (bool, u128) {
         match self {
             Self::Int(n) => (false, n.cast_unsigned()),
-            Self::Float(n) => (true, n.to_bits()),
+            Self::Float(n) => (true, n.to_bits().into()),
         }
     }
 }
@@ -156,8 +156,8 @@ impl Number {
 }
 
 /// The integer that this text is the decimal form of: no sign `+`, no leading zero, no blank.
-fn canonical_int(text: &str) -> Option<i64> {
-    let n: i64 = text.parse().ok()?;
+fn canonical_int(text: &str) -> Option<i128> {
+    let n: i128 = text.parse().ok()?;
     (n.to_string() == text).then_some(n)
 }
 
@@ -178,19 +178,19 @@ impl Comparison {
 /// Compares the event's number (or text that is one) with the rule's, integers exactly.
 pub fn compare(value: &Value<'_>, n: Number) -> Option<std::cmp::Ordering> {
     let ints = |a: i128| match n {
-        Number::Int(b) => Some(a.cmp(&i128::from(b))),
+        Number::Int(b) => Some(a.cmp(&b)),
         Number::Float(b) => compare_float_int(b, a).map(std::cmp::Ordering::reverse),
     };
     let float = |a: f64| match n {
-        Number::Int(b) => compare_float_int(a, i128::from(b)),
+        Number::Int(b) => compare_float_int(a, b),
         Number::Float(b) => a.partial_cmp(&b),
     };
     match value {
         Value::Int(a) => ints(i128::from(*a)),
         Value::UInt(a) => ints(i128::from(*a)),
         Value::Float(a) => float(*a),
-        Value::Str(s) => match s.trim().parse::<i64>() {
-            Ok(a) => ints(i128::from(a)),
+        Value::Str(s) => match s.trim().parse::<i128>() {
+            Ok(a) => ints(a),
             // Rust reads `inf` and `nan`, too; as a value of an event they are text.
             Err(_) => s.trim().parse().ok().filter(|n: &f64| n.is_finite()).and_then(float),
         },
@@ -203,7 +203,7 @@ fn compare_float_int(a: f64, b: i128) -> Option<std::cmp::Ordering> {
     if a.is_nan() {
         return None;
     }
-    // Every integer of a rule or an event is far below 2¹²⁰, and below that a floor is exact.
+    // Below the limits of i128 a float's floor is an exact integer.
     if a.abs() < 1e36 {
         let whole = a.floor();
         let rest = if a > whole { std::cmp::Ordering::Greater } else { std::cmp::Ordering::Equal };
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn integers_beyond_two_to_the_53_compare_exactly() {
-        let big = 9_007_199_254_740_992;
+        let big: i64 = 9_007_199_254_740_992;
         for (value, order) in [
             (Value::Int(big + 1), Greater),
             (Value::Int(big), Equal),
@@ -275,7 +275,7 @@ mod tests {
             (Value::Str("9007199254740993".into()), Greater),
             (Value::Float(-1e300), Less),
         ] {
-            assert_eq!(compare(&value, Number::Int(big)), Some(order), "{value:?}");
+            assert_eq!(compare(&value, Number::Int(big.into())), Some(order), "{value:?}");
         }
         assert_eq!(compare(&Value::Float(-0.5), Number::Int(-1)), Some(Greater));
         assert_eq!(compare(&Value::Int(big + 1), Number::Float(big as f64)), Some(Greater));
