@@ -1,0 +1,86 @@
+//! The disagreements that are explained, each with the authority that makes our answer right.
+//!
+//! A row explains a disagreement only where the rule and the event show its cause. For `rsigma-eval`
+//! there is a second lock: pySigma's evaluator, which knows nothing of the first oracle, is asked about
+//! every single one and has to agree with us. A row that explains nothing any more is reported.
+
+use crate::tally::{Dispute, Oracle};
+
+/// One kind of disagreement.
+pub struct Known {
+    /// Who disagrees.
+    pub oracle: Oracle,
+    /// What it is about.
+    pub kind: &'static str,
+    /// Why our answer is right: specification (R rules, M modifiers) or pySigma.
+    pub why: &'static str,
+    /// Whether the text of the rule and the disagreement show the cause.
+    pub shows: fn(rule: &str, dispute: &Dispute) -> bool,
+}
+
+/// Every kind that is known; the first that shows counts.
+pub const KNOWN: &[Known] = &[
+    Known {
+        oracle: Oracle::Rsigma,
+        kind: "windash: varies `-` but not `/`, and dashes inside words",
+        why: "M windash: permutations of - / – — ―; pySigma: only where a parameter starts",
+        shows: |rule, _| rule.contains("|windash"),
+    },
+    Known {
+        oracle: Oracle::Rsigma,
+        kind: "keywords with `all`: wants all of them in one value",
+        why: "M all: each value must match; pySigma: each keyword is a condition of its own",
+        shows: |rule, d| d.ours && (rule.contains("'|all'") || rule.contains("\"|all\"")),
+    },
+    Known {
+        oracle: Oracle::Rsigma,
+        kind: "`endswith` or `startswith` with a wildcard: anchored at the wrong end",
+        why: "M endswith: the value is expected at the end; pySigma puts one `*` in front",
+        shows: |rule, _| {
+            (rule.contains("|endswith") || rule.contains("|startswith")) && rule.contains("?'")
+        },
+    },
+    Known {
+        oracle: Oracle::Rsigma,
+        kind: "wildcards stop at a line break",
+        why: "R String Wildcard: `*` stands for anything, `?` for any one character",
+        shows: |rule, d| d.event.contains("\\n") && rule.contains(['*', '?']),
+    },
+    Known {
+        oracle: Oracle::Rsigma,
+        kind: "a number equals a text with leading zeros",
+        why: "R is silent; ours: the decimal text of a number and no other, vector `leading zero str`",
+        shows: |_, d| !d.ours && has_leading_zero(&d.event),
+    },
+    Known {
+        oracle: Oracle::Rsigma,
+        kind: "base64offset: keeps a last character that depends on what follows",
+        why: "M base64offset: found at every offset; pySigma cuts it off (end_offsets)",
+        shows: |rule, d| d.ours && rule.contains("|base64offset"),
+    },
+    Known {
+        oracle: Oracle::Rsigma,
+        kind: "lists in an event: not looked into by `fieldref` and `null`",
+        why: "R is silent; ours: any element, everywhere the same, vectors `array …`",
+        shows: |rule, d| {
+            let not_looked_into = rule.contains("|fieldref") || rule.contains(": null");
+            not_looked_into && d.event.contains('[')
+        },
+    },
+];
+
+/// Whether some string of the event is digits after a zero.
+fn has_leading_zero(event: &str) -> bool {
+    event.split('"').any(|text| {
+        text.len() > 1 && text.starts_with('0') && text.bytes().all(|b| b.is_ascii_digit())
+    })
+}
+
+/// The reason of a refusal that is ours alone and right.
+pub const PLACEHOLDERS: &str =
+    "R Placeholders: a tool that cannot handle a placeholder must reject the rule";
+
+/// Whether we refuse a rule because nobody gave values for its placeholder.
+pub fn is_placeholder(reason: &str) -> bool {
+    reason.contains("the placeholder `%") && reason.contains("has no list of values")
+}
