@@ -1,4 +1,4 @@
-"""Events that come near what rules ask for: one that should match each rule, and one a step beside it.
+"""Events near what rules ask for: one that should match each rule, and one a step beside it.
 
 Real logs exercise few rules. Here every rule gets an event made from its own syntax tree, with one
 branch of every choice taken at random from a fixed seed, and the same event with one field changed.
@@ -49,8 +49,11 @@ class Wanted:
         parts = list(parts)
         open_start, open_end = parts[:1] == [wild], parts[-1:] == [wild]
         text = "".join(
-            p if isinstance(p, str) else "q" if p == SpecialChars.WILDCARD_SINGLE
-            else rng.choice(FILLERS)
+            (
+                p
+                if isinstance(p, str)
+                else "q" if p == SpecialChars.WILDCARD_SINGLE else rng.choice(FILLERS)
+            )
             for p in parts[open_start : len(parts) - open_end]
         )
         if open_start and open_end:
@@ -153,8 +156,11 @@ def sample(pattern, rng):
     def member(items):
         op, arg = items[0] if str(items[0][0]) != "NEGATE" else (None, items)
         if op is None:
-            taken = re.compile("[^" + "".join(re.escape(chr(a)) for o, a in arg[1:]
-                               if str(o) == "LITERAL") + "\x00]")
+            taken = re.compile(
+                "[^"
+                + "".join(re.escape(chr(a)) for o, a in arg[1:] if str(o) == "LITERAL")
+                + "\x00]"
+            )
             return next((c for c in "k7 /-\\" if taken.match(c)), "k")
         op, arg = rng.choice(items)
         return one(op, arg)
@@ -173,9 +179,15 @@ def sample(pattern, rng):
             return chr(rng.randint(arg[0], arg[1]))
         if name == "CATEGORY":
             category = str(arg)
-            return "5" if category.endswith("_DIGIT") and "NOT" not in category else (
-                " " if category.endswith("_SPACE") and "NOT" not in category else
-                "-" if category.endswith("NOT_WORD") else "w")
+            return (
+                "5"
+                if category.endswith("_DIGIT") and "NOT" not in category
+                else (
+                    " "
+                    if category.endswith("_SPACE") and "NOT" not in category
+                    else "-" if category.endswith("NOT_WORD") else "w"
+                )
+            )
         if name in ("MAX_REPEAT", "MIN_REPEAT"):
             low, high, tree = arg
             return "".join(walk(tree) for _ in range(rng.randint(low, min(high, low + 2))))
@@ -210,7 +222,7 @@ def nest(event):
 
 
 def beside(event, rng):
-    """The event with one field changed; not what routes it, for then no rule would look at the rest."""
+    """The event with one field changed; not what routes it, else no rule would see the rest."""
     event = copy.deepcopy(event)
     names = [name for name in event if name not in LOGSOURCE]
     if not names:

@@ -3,10 +3,11 @@
     pysigma_oracle.py generate RULES OUT          events that come near what the rules ask for
     pysigma_oracle.py evaluate RULES OUT EVENTS…  which rules match which events
     pysigma_oracle.py judge RULES OUT DISPUTES    for each disputed rule and event: does it match?
+    pysigma_oracle.py made-up COUNT OUT           rules made up at random, with events and answers
     pysigma_oracle.py vectors VECTORS OUT         rule, event, expected answer: who disagrees
 
-RULES is the folder with SigmaHQ's rule folders. OUT gets one JSON document a line: `evaluate` writes the
-refused rules with their reasons first, then for each event the list of the rules that match it.
+RULES is the folder with SigmaHQ's rules. OUT gets one JSON document a line: `evaluate` writes
+the refused rules with their reasons first, then for each event the list of the rules that match it.
 """
 
 import json
@@ -14,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+from made_up_rules import made_up_rules
 from near_events import near_events
 from semantics import EventView, Refused, compile_rule
 from sigma.exceptions import SigmaError
@@ -90,6 +92,12 @@ def judge(root, out, disputes):
             sink.write(json.dumps(matches(view) if matches else None) + "\n")
 
 
+def made_up(count, out):
+    with open(out, "w", encoding="utf-8") as sink:
+        for case in made_up_rules(int(count)):
+            sink.write(json.dumps(case) + "\n")
+
+
 def vectors(path, out):
     """A vector without an answer is one that the specification leaves open; so is it here."""
     with open(path, encoding="utf-8") as source, open(out, "w", encoding="utf-8") as sink:
@@ -104,7 +112,13 @@ def vectors(path, out):
 
 
 if __name__ == "__main__":
-    commands = {"generate": generate, "evaluate": evaluate, "judge": judge, "vectors": vectors}
+    commands = {
+        "generate": generate,
+        "evaluate": evaluate,
+        "judge": judge,
+        "made-up": made_up,
+        "vectors": vectors,
+    }
     if len(sys.argv) < 4 or sys.argv[1] not in commands:
         sys.exit(__doc__)
     commands[sys.argv[1]](*sys.argv[2:])

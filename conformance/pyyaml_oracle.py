@@ -2,9 +2,10 @@
 
     pyyaml_oracle.py RULES OUT
 
-A scalar is [type, text], a list ["list", …], a mapping ["map", [key, value], …]. Two things are made
-alike on purpose, and counted: PyYAML turns a plain 2024-01-01 into a date, which has no counterpart in
-JSON and is text to Watchfire, so it is written as ISO text here; and keys are taken as written.
+A scalar is [type, text], a list ["list", …], a mapping ["map", [key, value], …]. Two things are
+made alike on purpose, and counted: PyYAML turns a plain 2024-01-01 into a date, which has no
+counterpart in JSON and is text to Watchfire, so it is written as ISO text here; and keys are taken
+as written.
 """
 
 import datetime

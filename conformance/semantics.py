@@ -1,8 +1,8 @@
 """What a pySigma syntax tree means for a JSON event.
 
-pySigma parses rules and leaves their meaning to back ends. This is a plain one, written from the Sigma
-specification and not from Watchfire's code, so that the two can be held against each other. Where the
-specification is silent, the choice made here is named in a comment beginning with "Silent:".
+pySigma parses rules and leaves their meaning to back ends. This is a plain one, written from the
+Sigma specification and not from Watchfire's code, so that the two can be held against each other.
+Where the specification is silent, a comment that begins with "Silent:" names the choice made here.
 """
 
 import re
@@ -80,7 +80,7 @@ class EventView:
 
 
 def descend(node, name, values):
-    """Collects the values at a dotted name. A key that is written with the dots goes before nesting.
+    """Collects the values at a dotted name. A key written with the dots goes before nesting.
 
     Silent: the specification knows names, not paths. Lists on the way and at the end fan out.
     """
@@ -129,7 +129,7 @@ def text(value):
 
 
 def compile_rule(rule):
-    """A function of an EventView that says whether the rule matches. Several conditions are OR-ed."""
+    """A function of an EventView: whether the rule matches. Several conditions are OR-ed."""
     return any_of([compile_node(c.parse()) for c in rule.detection.parsed_condition])
 
 
@@ -154,7 +154,7 @@ def compile_node(node):
 
 
 def is_value_list(node):
-    """Whether this is a list of plain strings for one field, which is most of what rules are made of."""
+    """Whether this is a list of plain strings for one field: most of what rules are made of."""
     return isinstance(node, ConditionOR) and all(
         isinstance(arg, ConditionFieldEqualsValueExpression)
         and type(arg.value) is SigmaString

@@ -1,8 +1,9 @@
 //! The disagreements that are explained, each with the authority that makes our answer right.
 //!
-//! A row explains a disagreement only where the rule and the event show its cause. For `rsigma-eval`
-//! there is a second lock: pySigma's evaluator, which knows nothing of the first oracle, is asked about
-//! every single one and has to agree with us. A row that explains nothing any more is reported.
+//! A row explains a disagreement only where the rule and the event show its cause. For
+//! `rsigma-eval` there is a second lock: pySigma's evaluator, which knows nothing of the first
+//! oracle, is asked about every single one and has to agree with us. A row that explains nothing
+//! any more is reported.
 
 use crate::tally::{Dispute, Oracle};
 
@@ -49,7 +50,7 @@ pub const KNOWN: &[Known] = &[
     Known {
         oracle: Oracle::Rsigma,
         kind: "a number equals a text with leading zeros",
-        why: "R is silent; ours: the decimal text of a number and no other, vector `leading zero str`",
+        why: "R is silent; ours: the decimal text of a number alone, vector `leading zero str`",
         shows: |_, d| !d.ours && has_leading_zero(&d.event),
     },
     Known {
@@ -67,13 +68,49 @@ pub const KNOWN: &[Known] = &[
             not_looked_into && d.event.contains('[')
         },
     },
+    Known {
+        oracle: Oracle::PySigma,
+        kind: "`re`: classes and word boundaries beyond ASCII",
+        why: "M is silent; ours: Unicode's, as lower case is; RE2's: ASCII's",
+        shows: |rule, d| {
+            let classes = ["\\\\w", "\\\\d", "\\\\s", "\\\\b"];
+            !d.event.is_ascii() && rule.contains("|re") && classes.iter().any(|c| rule.contains(c))
+        },
+    },
+    Known {
+        oracle: Oracle::PySigma,
+        kind: "parts of a date: a text of digits alone",
+        why: "M is silent on what is a date; ours: digits are seconds since 1970, as a number is",
+        shows: |rule, d| {
+            let parts = ["minute", "hour", "day", "week", "month", "year"];
+            let part = parts.iter().any(|p| rule.contains(&format!("|{p}\"")));
+            part && d.ours && texts(&d.event).any(is_digits)
+        },
+    },
+    Known {
+        oracle: Oracle::PySigma,
+        kind: "a number with a point equals a text that spells it in another way",
+        why: "R is silent; ours: any spelling of a float (not so of an integer)",
+        shows: |rule, d| d.ours && rule.contains('.') && texts(&d.event).any(spells_float_oddly),
+    },
 ];
 
-/// Whether some string of the event is digits after a zero.
+/// The strings of an event, keys too, and what stands between them.
+fn texts(event: &str) -> impl Iterator<Item = &str> {
+    event.split('"')
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
 fn has_leading_zero(event: &str) -> bool {
-    event.split('"').any(|text| {
-        text.len() > 1 && text.starts_with('0') && text.bytes().all(|b| b.is_ascii_digit())
-    })
+    texts(event).any(|text| text.len() > 1 && text.starts_with('0') && is_digits(text))
+}
+
+fn spells_float_oddly(text: &str) -> bool {
+    let number = text.parse::<f64>().ok().filter(|_| text.contains('.'));
+    number.is_some_and(|n| n.to_string() != text)
 }
 
 /// The reason of a refusal that is ours alone and right.

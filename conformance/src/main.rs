@@ -5,12 +5,13 @@
 //! report CORPORA WORK    prints the table; fails when something is unexplained
 //! ```
 //!
-//! The Python side (`pysigma_oracle.py`, `pyyaml_oracle.py`) writes its answers into WORK before; `run`
-//! does all in order.
+//! The Python side (`pysigma_oracle.py`, `pyyaml_oracle.py`) writes its answers into WORK before;
+//! `run` does all in order.
 
 mod corpus;
 mod engines;
 mod known;
+mod made_up;
 mod oracle;
 mod report;
 mod tally;
@@ -123,13 +124,16 @@ fn pysigma(rules: &[RuleFile], work: &Path) -> Result<(Tally, Vec<Dispute>), Err
 
 fn report(rules: &Path, work: &Path) -> Result<bool, Error> {
     let rules = corpus::core_rules(rules)?;
-    let tallies: Vec<Tally> = serde_json::from_slice(&fs::read(work.join("tallies.json"))?)?;
+    let mut tallies: Vec<Tally> = serde_json::from_slice(&fs::read(work.join("tallies.json"))?)?;
     let disputes: Vec<Dispute> = oracle::read_all(&work.join("disputes.ndjson"))?;
     let judged: Vec<Option<bool>> = oracle::read_all(&work.join("judged.ndjson"))?;
     if disputes.len() != judged.len() {
         return Err(Error::Oracle("pySigma has not judged every disagreement".into()));
     }
-    let disputes: Vec<_> = disputes.into_iter().zip(judged).collect();
+    let mut disputes: Vec<_> = disputes.into_iter().zip(judged).collect();
+    let (made_up, found) = made_up::compare(&oracle::read_all(&work.join("made_up.ndjson"))?)?;
+    tallies.push(made_up);
+    disputes.extend(found.into_iter().map(|dispute| (dispute, None)));
     let mut report = Report::default();
     report.runs(&rules, &tallies, &disputes);
     report.refusals(&tallies);

@@ -22,7 +22,7 @@ pub struct Report {
 pub type Judged = (Dispute, Option<bool>);
 
 impl Report {
-    /// The runs, and for each its disagreements by kind.
+    /// The runs, and for each its disagreements by kind. A rule that is no file is its own text.
     pub fn runs(&mut self, rules: &[RuleFile], tallies: &[Tally], disputes: &[Judged]) {
         println!(
             "{:<24}{:>7}{:>10}{:>8}{:>13}{:>10}{:>10}{:>11}{:>13}",
@@ -43,7 +43,7 @@ impl Report {
             let mut explained = 0;
             let before = open.len();
             for judged in disputes.iter().filter(|(d, _)| d.run == tally.run) {
-                let text = text_of.get(&*judged.0.rule).copied().unwrap_or_default();
+                let text = text_of.get(&*judged.0.rule).copied().unwrap_or(&judged.0.rule);
                 match explain(judged, text) {
                     Some(known) => {
                         explained += 1;
@@ -60,7 +60,7 @@ impl Report {
                 tally.rules,
                 tally.rules_hit,
                 tally.events,
-                tally.rules * tally.events,
+                tally.pairs,
                 tally.hits_ours,
                 tally.hits_theirs
             );

@@ -47,6 +47,8 @@ pub struct Tally {
     pub rules_hit: usize,
     /// Events seen.
     pub events: usize,
+    /// Pairs of rule and event on which both gave an answer.
+    pub pairs: usize,
     /// Matches, to us, of the rules that both take.
     pub hits_ours: usize,
     /// Matches, to them, of the rules that both take.
@@ -59,6 +61,32 @@ pub struct Tally {
     pub refused_by_both: usize,
     /// Disagreements that were too many to keep.
     pub disputes_dropped: usize,
+}
+
+impl Tally {
+    /// Nothing counted yet.
+    pub fn new(run: &str, oracle: Oracle) -> Self {
+        Self {
+            run: run.to_owned(),
+            oracle,
+            rules: 0,
+            rules_hit: 0,
+            events: 0,
+            pairs: 0,
+            hits_ours: 0,
+            hits_theirs: 0,
+            refused_by_us: BTreeMap::new(),
+            refused_by_them: BTreeMap::new(),
+            refused_by_both: 0,
+            disputes_dropped: 0,
+        }
+    }
+
+    /// A disagreement of this run.
+    pub fn dispute(&self, rule: &str, ours: bool, event: &str) -> Dispute {
+        let (run, oracle) = (self.run.clone(), self.oracle);
+        Dispute { run, oracle, rule: rule.to_owned(), ours, event: event.to_owned() }
+    }
 }
 
 /// A run that is going on.
@@ -86,17 +114,11 @@ impl<'r> Comparison<'r> {
         let both: Vec<bool> =
             (0..rules.len()).map(|n| !ours.contains_key(&n) && !theirs.contains_key(&n)).collect();
         let tally = Tally {
-            run: run.to_owned(),
-            oracle,
             rules: both.iter().filter(|b| **b).count(),
-            rules_hit: 0,
-            events: 0,
-            hits_ours: 0,
-            hits_theirs: 0,
             refused_by_us: alone(ours, theirs),
             refused_by_them: alone(theirs, ours),
             refused_by_both: ours.keys().filter(|n| theirs.contains_key(n)).count(),
-            disputes_dropped: 0,
+            ..Tally::new(run, oracle)
         };
         Self { rules, tally, both, hit: BTreeSet::new(), disputes: Vec::new() }
     }
@@ -108,6 +130,7 @@ impl<'r> Comparison<'r> {
         };
         let (ours, theirs) = (compared(ours), compared(theirs));
         self.tally.events += 1;
+        self.tally.pairs += self.tally.rules;
         self.tally.hits_ours += ours.len();
         self.tally.hits_theirs += theirs.len();
         for &n in ours.symmetric_difference(&theirs) {
@@ -125,13 +148,7 @@ impl<'r> Comparison<'r> {
             self.tally.disputes_dropped += 1;
             return;
         }
-        self.disputes.push(Dispute {
-            run: self.tally.run.clone(),
-            oracle: self.tally.oracle,
-            rule: self.rules[n].name.to_string(),
-            ours,
-            event: event.to_owned(),
-        });
+        self.disputes.push(self.tally.dispute(&self.rules[n].name, ours, event));
     }
 
     /// Ends the run.

@@ -1,8 +1,8 @@
 //! YAML equality: PyYAML's values of every rule file against ours.
 //!
-//! Both sides write a document in one canonical form, in which a type cannot be mistaken for another:
-//! a scalar is `[type, text]`, a list `["list", items…]`, a mapping `["map", [key, value]…]` in the
-//! order of the file.
+//! Both sides write a document in one canonical form, in which a type cannot be mistaken for
+//! another: a scalar is `[type, text]`, a list `["list", items…]`, a mapping
+//! `["map", [key, value]…]` in the order of the file.
 
 use std::collections::HashMap;
 
