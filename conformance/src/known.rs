@@ -35,17 +35,18 @@ pub const KNOWN: &[Known] = &[
     },
     Known {
         oracle: Oracle::Rsigma,
-        kind: "`endswith` or `startswith` with a wildcard: anchored at the wrong end",
-        why: "M endswith: the value is expected at the end; pySigma puts one `*` in front",
-        shows: |rule, _| {
-            (rule.contains("|endswith") || rule.contains("|startswith")) && rule.contains("?'")
-        },
+        kind: "wildcards stop at a line break",
+        why: "R String Wildcard: `*` stands for anything, `?` for any one character",
+        shows: |rule, d| d.ours && d.event.contains("\\n") && rule.contains(['*', '?']),
     },
     Known {
         oracle: Oracle::Rsigma,
-        kind: "wildcards stop at a line break",
-        why: "R String Wildcard: `*` stands for anything, `?` for any one character",
-        shows: |rule, d| d.event.contains("\\n") && rule.contains(['*', '?']),
+        kind: "`endswith` or `startswith` with a wildcard: anchored at the wrong end",
+        why: "M endswith: the value is expected at the end; pySigma puts one `*` in front",
+        shows: |rule, _| {
+            let anchored = rule.contains("|endswith") || rule.contains("|startswith");
+            anchored && rule.lines().any(is_wildcard_value)
+        },
     },
     Known {
         oracle: Oracle::Rsigma,
@@ -67,6 +68,12 @@ pub const KNOWN: &[Known] = &[
             let not_looked_into = rule.contains("|fieldref") || rule.contains(": null");
             not_looked_into && d.event.contains('[')
         },
+    },
+    Known {
+        oracle: Oracle::Rsigma,
+        kind: "keywords that are numbers: never found in text",
+        why: "R Keywords: searched as text in the whole event, vector `keyword number`",
+        shows: |rule, d| d.ours && rule.lines().any(is_bare_number),
     },
     Known {
         oracle: Oracle::PySigma,
@@ -94,6 +101,16 @@ pub const KNOWN: &[Known] = &[
         shows: |rule, d| d.ours && rule.contains('.') && texts(&d.event).any(spells_float_oddly),
     },
 ];
+
+/// Whether this line of a rule is a number in a list.
+fn is_bare_number(line: &str) -> bool {
+    line.trim().strip_prefix("- ").is_some_and(is_digits)
+}
+
+/// Whether this line of a rule is a quoted value with a wildcard.
+fn is_wildcard_value(line: &str) -> bool {
+    line.contains(['*', '?']) && line.contains('\'') && !line.trim().starts_with('#')
+}
 
 /// The strings of an event, keys too, and what stands between them.
 fn texts(event: &str) -> impl Iterator<Item = &str> {
