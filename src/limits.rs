@@ -29,6 +29,10 @@ pub const REGEX_BYTES_MAX: usize = 10 << 20;
 /// Dashes of one `windash` value: each has five forms, and the forms multiply.
 pub const WINDASH_DASHES_MAX: usize = 3;
 
+/// Combinations of values that all entries of the logsource tables of one source may spell out. Those
+/// that come with Watchfire need a few hundred.
+pub const LOGSOURCE_PATHS_MAX: usize = 50_000;
+
 /// Longest timespan of a correlation: 90 days.
 pub const TIMESPAN_SECONDS_MAX: u64 = 90 * 86_400;
 
