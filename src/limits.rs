@@ -29,6 +29,14 @@ pub const REGEX_BYTES_MAX: usize = 10 << 20;
 /// Dashes of one `windash` value: each has five forms, and the forms multiply.
 pub const WINDASH_DASHES_MAX: usize = 3;
 
+/// Longest name of a field that is made of several names of an event, so that one long name is not
+/// written out for each of many short ones below it.
+pub const FIELD_NAME_BYTES_MAX: usize = 256;
+
+/// Longest name of a product, category or service; what is longer is no such name. Events may name
+/// their own, and plans are remembered by these names.
+pub const LOGSOURCE_NAME_BYTES_MAX: usize = 128;
+
 /// Combinations of values that all entries of the logsource tables of one source may spell out. Those
 /// that come with Watchfire need a few hundred.
 pub const LOGSOURCE_PATHS_MAX: usize = 50_000;

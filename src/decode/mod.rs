@@ -281,4 +281,30 @@ mod tests {
         let e = decoder.decode(Some(deep.as_bytes()), Timestamp(0)).expect_err("too deep");
         assert_eq!(e.code, RejectCode::InvalidJson);
     }
+
+    #[test]
+    fn a_field_or_a_header_tells_what_an_event_is() {
+        let mut decoder = Decoder::new(Format::Json, Vec::new());
+        let map = |pairs: &[(&str, &str)]| {
+            Some(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+        };
+        let field = TagOrigin::Field(crate::event::FieldPath::new("meta.log"));
+        let (product, service) = (Part::Product, Part::Service);
+        decoder.tags = vec![
+            Tag { part: product, origin: TagOrigin::Header("os".into()), map: None },
+            Tag { part: service, origin: field, map: map(&[("auth.log", "sshd")]) },
+        ];
+        assert_eq!(decoder.headers().collect::<Vec<_>>(), ["os"]);
+        for (headers, json, expect) in [
+            (&[("os", &b"Linux"[..])][..], r#"{"meta": {"log": "auth.log"}}"#, "linux/-/sshd"),
+            (&[("os", b"x"), ("os", b"linux")], r#"{"meta.log": "other"}"#, "linux/-/-"),
+            (&[("OS", b"linux"), ("os", b"\xff")], r#"{"meta": 1}"#, "-/-/-"),
+        ] {
+            let event = decoder.decode_record(Some(json.as_bytes()), headers, Timestamp(0));
+            let source = event.expect("decodes").source;
+            assert_eq!(source.to_string(), expect, "{json}");
+            let foreign = Logsource { category: Some("x".into()), ..Logsource::default() };
+            assert_eq!(foreign.admits(&source), expect != "linux/-/sshd", "{json}");
+        }
+    }
 }

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 
 use super::windows;
 use crate::event::{Event, Object, Value};
+use crate::limits::FIELD_NAME_BYTES_MAX;
 
 /// Fields that are going to be derived; of equal names the last wins.
 pub(super) type Fields<'a> = Vec<(Cow<'a, str>, Value<'a>)>;
@@ -16,7 +17,8 @@ pub(super) type Fields<'a> = Vec<(Cow<'a, str>, Value<'a>)>;
 /// Adds the derived fields of an event that was JSON.
 pub fn shape(event: &mut Event<'_>) {
     let mut fields = Fields::new();
-    spaceless(&event.body, "", &mut fields);
+    spaceless(&event.body, &mut Vec::new(), &mut fields);
+    let mut fields = if fields.len() > 1 { grouped(fields) } else { fields };
     windows::fields(&event.body, &mut fields);
     if !fields.is_empty() {
         event.derived.extend(fields);
@@ -24,42 +26,41 @@ pub fn shape(event: &mut Event<'_>) {
 }
 
 /// Adds each value whose path has a space in it, under the path without: rules are read so too.
-fn spaceless<'a>(object: &Object<'a>, path: &str, fields: &mut Fields<'a>) {
+fn spaceless<'v, 'a>(object: &'v Object<'a>, path: &mut Vec<&'v str>, fields: &mut Fields<'a>) {
     for (name, value) in object.iter() {
+        path.push(name);
         if name.contains(' ') {
-            let whole = format!("{path}{}", name.replace(' ', ""));
-            collect(whole, value.clone(), fields);
-        } else if matches!(value, Value::Object(_) | Value::Array(_)) && has_space(value) {
-            let path = format!("{path}{name}.");
-            inner(value, &mut |object| spaceless(object, &path, fields));
+            let length = path.iter().map(|name| name.len() + 1).sum::<usize>();
+            if length <= FIELD_NAME_BYTES_MAX {
+                fields.push((path.join(".").replace(' ', "").into(), value.clone()));
+            }
+        } else {
+            below(value, path, fields);
         }
+        path.pop();
     }
 }
 
-/// Calls `with` for the object, or each object of the array.
-fn inner<'v, 'a>(value: &'v Value<'a>, with: &mut impl FnMut(&'v Object<'a>)) {
+fn below<'v, 'a>(value: &'v Value<'a>, path: &mut Vec<&'v str>, fields: &mut Fields<'a>) {
     match value {
-        Value::Object(object) => with(object),
-        Value::Array(items) => items.iter().for_each(|v| inner(v, with)),
+        Value::Object(object) => spaceless(object, path, fields),
+        Value::Array(items) => items.iter().for_each(|item| below(item, path, fields)),
         _ => {}
     }
 }
 
-fn has_space(value: &Value<'_>) -> bool {
-    match value {
-        Value::Object(object) => object.iter().any(|(k, v)| k.contains(' ') || has_space(v)),
-        Value::Array(items) => items.iter().any(has_space),
-        _ => false,
+/// Makes one array of the values of one name, as where a path fans out.
+fn grouped(mut fields: Fields<'_>) -> Fields<'_> {
+    fields.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let mut groups = Fields::with_capacity(fields.len());
+    for (name, value) in fields {
+        match groups.last_mut().filter(|(last, _)| *last == name) {
+            None => groups.push((name, Value::Array(vec![value]))),
+            Some((_, Value::Array(values))) => values.push(value),
+            Some(_) => {}
+        }
     }
-}
-
-/// Adds a value; one more of the same name makes an array of them, as where a path fans out.
-fn collect<'a>(name: String, value: Value<'a>, fields: &mut Fields<'a>) {
-    match fields.iter_mut().find(|(n, _)| *n == *name) {
-        None => fields.push((name.into(), value)),
-        Some((_, Value::Array(values))) => values.push(value),
-        Some((_, first)) => *first = Value::Array(vec![first.clone(), value]),
-    }
+    groups
 }
 
 #[cfg(test)]
@@ -84,6 +85,16 @@ mod tests {
         {
             assert_eq!(texts(json, path), expect, "{path}");
         }
+    }
+
+    #[test]
+    fn a_long_path_is_not_written_out_for_each_name_below_it() {
+        let names: Vec<String> = (0..10_000).map(|n| format!("\"a {n}\": 0")).collect();
+        let json = format!("{{\"{}\": {{{}}}}}", "x".repeat(100_000), names.join(", "));
+        let body = serde_json::from_str(&json).expect("test JSON");
+        let mut event = Event { body, ..Event::default() };
+        shape(&mut event);
+        assert!(event.derived.is_empty());
     }
 
     #[test]

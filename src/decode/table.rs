@@ -5,6 +5,7 @@
 //! event costs a few lookups, however many entries there are. Where to begin is found from the names
 //! of the event's own fields.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use serde::Deserialize;
@@ -277,9 +278,9 @@ impl FieldNode {
 
     fn follow(&self, event: &Event<'_>, found: &mut Vec<usize>) {
         let here = event.find(&self.field);
-        let texts = here.values.iter().filter_map(|v| v.text()).map(|t| t.to_lowercase());
-        let texts: Vec<String> = texts.collect();
-        for node in texts.iter().filter_map(|text| self.exact.get(text.as_str())) {
+        let texts: Vec<Cow<'_, str>> =
+            here.values.iter().filter_map(|v| v.text()).map(lower).collect();
+        for node in texts.iter().filter_map(|text| self.exact.get(&**text)) {
             node.follow(event, found);
         }
         for (wanted, node) in &self.others {
@@ -292,6 +293,12 @@ impl FieldNode {
             }
         }
     }
+}
+
+/// In lower case; as it is when it already was.
+fn lower(text: Cow<'_, str>) -> Cow<'_, str> {
+    let ready = |b: u8| b.is_ascii() && !b.is_ascii_uppercase();
+    if text.bytes().all(ready) { text } else { Cow::Owned(text.to_lowercase()) }
 }
 
 /// Which fields of the root an event can have at all, by the names at its top.

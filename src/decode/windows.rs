@@ -14,6 +14,7 @@ use std::borrow::Cow;
 
 use super::shape::Fields;
 use crate::event::{Object, Value};
+use crate::limits::FIELD_NAME_BYTES_MAX;
 
 /// Adds the flat fields of a Windows event; nothing for any other.
 pub fn fields<'a>(body: &Object<'a>, fields: &mut Fields<'a>) {
@@ -25,15 +26,20 @@ pub fn fields<'a>(body: &Object<'a>, fields: &mut Fields<'a>) {
             ("EventData", of) if is_evtx(body) => event_data(of, fields),
             ("UserData", of) if is_evtx(body) => user_data(of, fields),
             ("winlog", Value::Object(winlog)) => {
-                winlog.members().for_each(|(k, v)| self::winlog(k, 0, v, fields, &mut system));
+                winlog
+                    .members()
+                    .for_each(|(k, v)| self::winlog(k.clone(), 0, v, fields, &mut system));
             }
             ("event_data", of) if body.get("log_name").is_some() => event_data(of, fields),
             ("log_name" | "event_id" | "source_name" | "computer_name", _)
                 if body.get("event_data").is_some() =>
             {
-                winlog(name, 0, value, fields, &mut system);
+                winlog(name.clone(), 0, value, fields, &mut system);
             }
-            (_, value) => flat(name, value, fields, &mut system),
+            (path, value) if path.starts_with("winlog.") || path.starts_with("Event.") => {
+                flat(name.clone(), value, fields, &mut system);
+            }
+            _ => {}
         }
     }
     if !system.is_empty() && !system.iter().any(|(name, _)| name == "EventID") {
@@ -83,7 +89,9 @@ fn attribute_fields<'a>(tag: &str, attributes: &Object<'a>, fields: &mut Fields<
 }
 
 fn attribute_field<'a>(tag: &str, name: &str, value: &Value<'a>, fields: &mut Fields<'a>) {
-    push(format!("{tag}_{}", name.trim_start_matches('@')), value, fields);
+    if tag.len() + name.len() < FIELD_NAME_BYTES_MAX {
+        push(format!("{tag}_{}", name.trim_start_matches('@')), value, fields);
+    }
 }
 
 /// `EventData`: members by their names, what has none as `Data`.
@@ -151,7 +159,7 @@ fn user_data<'a>(data: &Value<'a>, fields: &mut Fields<'a>) {
 
 /// What stands below `winlog`, by the rest of its path from byte `from`.
 fn winlog<'a>(
-    whole: &Cow<'a, str>,
+    whole: Cow<'a, str>,
     from: usize,
     value: &Value<'a>,
     data: &mut Fields<'a>,
@@ -173,13 +181,14 @@ fn winlog<'a>(
         }
         (path @ ("process" | "user" | "process.thread"), Value::Object(parts)) => {
             for (part, value) in parts.iter() {
-                winlog(&format!("{path}.{part}").into(), 0, value, data, system);
+                winlog(format!("{path}.{part}").into(), 0, value, data, system);
             }
             return;
         }
         (path, _) => {
             if path.starts_with("event_data.") || path.starts_with("user_data.") {
-                member(rest(whole, from + path.find('.').unwrap_or(0) + 1), value, data);
+                let from = from + path.find('.').map_or(0, |dot| dot + 1);
+                member(rest(whole, from), value, data);
             }
             return;
         }
@@ -188,12 +197,7 @@ fn winlog<'a>(
 }
 
 /// A key that holds a whole path.
-fn flat<'a>(
-    name: &Cow<'a, str>,
-    value: &Value<'a>,
-    data: &mut Fields<'a>,
-    system: &mut Fields<'a>,
-) {
+fn flat<'a>(name: Cow<'a, str>, value: &Value<'a>, data: &mut Fields<'a>, system: &mut Fields<'a>) {
     if name.starts_with("winlog.") {
         return winlog(name, "winlog.".len(), value, data, system);
     }
@@ -210,7 +214,7 @@ fn flat<'a>(
 }
 
 /// The name from byte `from`.
-fn rest<'a>(name: &Cow<'a, str>, from: usize) -> Cow<'a, str> {
+fn rest(name: Cow<'_, str>, from: usize) -> Cow<'_, str> {
     match name {
         Cow::Borrowed(name) => Cow::Borrowed(&name[from..]),
         Cow::Owned(name) => Cow::Owned(name[from..].to_owned()),

@@ -10,6 +10,8 @@
 
 use std::fmt;
 
+use crate::limits::LOGSOURCE_NAME_BYTES_MAX;
+
 /// What a rule is written for. Each part that is given must agree; lower case.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Logsource {
@@ -103,7 +105,11 @@ impl Logsource {
     }
 }
 
+/// Adds a name, unless it is too long to be one.
 fn add(names: &mut Vec<Box<str>>, name: &str) {
+    if name.len() > LOGSOURCE_NAME_BYTES_MAX {
+        return;
+    }
     let name = name.to_lowercase();
     if !name.is_empty() && !names.iter().any(|n| **n == *name) {
         names.push(name.into());
