@@ -45,6 +45,8 @@ pub enum Code {
     DuplicateId,
     /// The rule needs something that this version does not do.
     Unsupported,
+    /// No source is configured that the rule could get events from.
+    NoSource,
     /// A file or directory could not be read.
     File,
 }
@@ -65,6 +67,7 @@ impl Code {
             Self::Reference => "W0202",
             Self::DuplicateId => "W0203",
             Self::Unsupported => "W0301",
+            Self::NoSource => "W0302",
         }
     }
 }
