@@ -23,8 +23,8 @@ pub const YAML_DEPTH_MAX: usize = 64;
 /// Nesting depth of a condition.
 pub const CONDITION_DEPTH_MAX: usize = 64;
 
-/// Compiled size of one regular expression. The largest of SigmaHQ is below a tenth of it.
-pub const REGEX_BYTES_MAX: usize = 2 << 20;
+/// Compiled size of one regular expression. SigmaHQ has `\w{1,64}`, which takes more than two MiB.
+pub const REGEX_BYTES_MAX: usize = 10 << 20;
 
 /// Regular expressions of one rule: each may take milliseconds to compile.
 pub const RULE_REGEXES_MAX: usize = 1_000;
@@ -40,6 +40,18 @@ pub const PLACEHOLDER_FORMS_MAX: usize = 10_000;
 
 /// Dashes of one `windash` value: each has five forms, and the forms multiply.
 pub const WINDASH_DASHES_MAX: usize = 3;
+
+/// Longest name of a field that is made of several names of an event, so that one long name is not
+/// written out for each of many short ones below it.
+pub const FIELD_NAME_BYTES_MAX: usize = 256;
+
+/// Longest name of a product, category or service; what is longer is no such name. Events may name
+/// their own, and plans are remembered by these names.
+pub const LOGSOURCE_NAME_BYTES_MAX: usize = 128;
+
+/// Combinations of values that all entries of the logsource tables of one source may spell out. Those
+/// that come with Watchfire need a few hundred.
+pub const LOGSOURCE_PATHS_MAX: usize = 50_000;
 
 /// Longest timespan of a correlation: 90 days.
 pub const TIMESPAN_SECONDS_MAX: u64 = 90 * 86_400;

@@ -119,6 +119,7 @@ fn rules() -> Vec<RuleView> {
         file: "rules/logins.yml".to_owned(),
         state: RuleState::Active,
         error: None,
+        warning: None,
     };
     let broken = RuleView {
         id: "r-1".to_owned(),

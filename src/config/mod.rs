@@ -4,6 +4,7 @@
 //! `${NAME:-default}` are filled in from the environment before the file is read; secrets come from
 //! files, named by keys that end in `_file`.
 
+mod logsource;
 mod security;
 
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer};
 
+pub use logsource::{SourceTag, SourceTags};
 pub use security::{OAuth, Protocol, Sasl, Security};
 
 use crate::time::parse_duration;
@@ -136,6 +138,10 @@ pub struct Source {
     /// What the events are, added to what they say themselves.
     #[serde(default)]
     pub logsource: SourceTags,
+    /// Tables that tell what an event is: `windows`, `linux`, …, `shipped` for all of them, `none`,
+    /// files or folders. By default `shipped`.
+    #[serde(default)]
+    pub tables: Vec<String>,
     /// Fields that hold the time of an event; by default the usual ones.
     #[serde(default)]
     pub time_fields: Vec<String>,
@@ -156,21 +162,6 @@ pub enum Start {
     Earliest,
     /// With the next record that comes.
     Latest,
-}
-
-/// What the events of a source are.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SourceTags {
-    /// Sigma product.
-    #[serde(default)]
-    pub product: Option<String>,
-    /// Sigma category.
-    #[serde(default)]
-    pub category: Option<String>,
-    /// Sigma service.
-    #[serde(default)]
-    pub service: Option<String>,
 }
 
 /// The service's own topics.
@@ -311,10 +302,11 @@ impl Config {
             }
         };
         self.rules.iter_mut().for_each(resolve);
-        for mapping in self.sources.iter_mut().flat_map(|s| s.mappings.iter_mut()) {
-            let is_path = mapping.contains(['/', '.']);
-            if is_path && Path::new(mapping).is_relative() {
-                *mapping = folder.join(&*mapping).to_string_lossy().into_owned();
+        let sources = self.sources.iter_mut();
+        for name in sources.flat_map(|s| s.mappings.iter_mut().chain(&mut s.tables)) {
+            let is_path = name.contains(['/', '.']);
+            if is_path && Path::new(name).is_relative() {
+                *name = folder.join(&*name).to_string_lossy().into_owned();
             }
         }
         self.http.token_file.iter_mut().for_each(resolve);
@@ -519,6 +511,18 @@ mod tests {
         }
         let error = parse(&LEAST.replace("json", "xml")).expect_err("format");
         assert!(error.contains("sources[0].format: `xml`"), "{error}");
+        for (logsource, expect) in [
+            ("{product: 5}", "a name, or `field` or `header`"),
+            ("{product: {field: a, header: b}}", "one of `field` and `header`"),
+            ("{product: {map: {a: b}}}", "one of `field` and `header`"),
+            ("{product: {field: a, mpa: {}}}", "unknown field `mpa`"),
+            ("{host: a}", "unknown field `host`"),
+        ] {
+            let text =
+                LEAST.replace("format: json", &format!("format: json, logsource: {logsource}"));
+            let error = parse(&text).expect_err(logsource);
+            assert!(error.contains(expect), "{logsource}: {error}");
+        }
         let error = parse(&LEAST.replace("version: 1", "version: 2")).expect_err("version");
         assert!(error.contains("version: 2"), "{error}");
     }

@@ -18,8 +18,7 @@ pub const TIME_FIELDS: &[&str] = &[
     "EventTime",
     "eventTime",
     "event.created",
-    "Event.System.TimeCreated.SystemTime",
-    "Event.System.TimeCreated.#attributes.SystemTime",
+    "TimeCreated_SystemTime",
     "datetime",
     "date",
 ];

@@ -155,6 +155,11 @@ impl Mapping {
         &self.name
     }
 
+    /// What the events are that it is meant for.
+    pub fn source(&self) -> &EventSource {
+        &self.source
+    }
+
     /// Adds what this mapping reads out of the event, if it is meant for it.
     pub fn apply(&self, event: &mut Event<'_>) {
         let holds = |(field, values): &(FieldPath, Vec<String>)| {

@@ -6,14 +6,21 @@
 mod clock;
 mod json;
 mod mapping;
+mod shape;
 mod syslog;
+mod table;
+mod table_yaml;
+mod tag;
+mod windows;
 
 use std::fmt;
 
 pub use clock::{EventClock, TIME_FIELDS};
 pub use mapping::{Mapping, MappingError, shipped_mappings};
+pub use table::{Table, TableError, Tables, shipped_tables};
+pub use tag::{Part, Tag, TagOrigin};
 
-use crate::event::{Event, EventSource, Value};
+use crate::event::{Event, EventSource, Logsource, Value};
 use crate::limits::EVENT_BYTES_MAX;
 use crate::time::Timestamp;
 
@@ -114,18 +121,62 @@ pub struct Decoder {
     pub mappings: Vec<Mapping>,
     /// What the source is known to be.
     pub source: EventSource,
+    /// What single events are by a field or header, as configured.
+    pub tags: Vec<Tag>,
+    /// What single events are by what kinds of logs look like.
+    pub tables: Tables,
     /// Where event time comes from.
     pub clock: EventClock,
 }
 
 impl Decoder {
-    /// For a format, with the default time fields and nothing known about the source.
+    /// For a format, with the default time fields, no tables and nothing known about the source.
     pub fn new(format: Format, mappings: Vec<Mapping>) -> Self {
-        Self { format, mappings, source: EventSource::default(), clock: EventClock::default() }
+        Self {
+            format,
+            mappings,
+            source: EventSource::default(),
+            tags: Vec::new(),
+            tables: Tables::default(),
+            clock: EventClock::default(),
+        }
     }
 
-    /// Decodes one payload. `reference` is about when it was written: the record's time, or now. A
-    /// syslog time without year is read as the latest such time that is not after `reference`.
+    /// Takes what kinds of logs look like from these tables.
+    #[must_use]
+    pub fn with_tables(mut self, tables: Tables) -> Self {
+        self.tables = tables;
+        self
+    }
+
+    /// The record headers that [`Decoder::decode_record`] looks at.
+    pub fn headers(&self) -> impl Iterator<Item = &str> {
+        self.tags.iter().filter_map(|tag| match &tag.origin {
+            TagOrigin::Header(name) => Some(&**name),
+            TagOrigin::Field(_) => None,
+        })
+    }
+
+    /// Whether an event of this source may be one that a rule for `wanted` is meant for, going by what
+    /// is configured. What events say of themselves is not foreseen, and counts only where nothing
+    /// else is known.
+    pub fn can_feed(&self, wanted: &Logsource) -> bool {
+        let settled = |mut source: EventSource| {
+            if self.tags.is_empty() {
+                source.settle();
+            }
+            wanted.admits(&source)
+        };
+        let told = self.mappings.iter().map(Mapping::source).chain(self.tables.sources());
+        let mut kinds = told.filter(|kind| kind.agrees(&self.source)).map(|kind| {
+            let mut both = self.source.clone();
+            both.extend(kind);
+            both
+        });
+        settled(self.source.clone()) || kinds.any(settled)
+    }
+
+    /// Decodes one payload of a record without headers, see [`Decoder::decode_record`].
     ///
     /// # Errors
     /// A [`Reject`] when the payload is no event of this format.
@@ -134,14 +185,36 @@ impl Decoder {
         payload: Option<&'a [u8]>,
         reference: Timestamp,
     ) -> Result<Event<'a>, Reject> {
+        self.decode_record(payload, &[], reference)
+    }
+
+    /// Decodes one payload. `reference` is about when it was written: the record's time, or now. A
+    /// syslog time without year is read as the latest such time that is not after `reference`.
+    ///
+    /// # Errors
+    /// A [`Reject`] when the payload is no event of this format.
+    pub fn decode_record<'a>(
+        &self,
+        payload: Option<&'a [u8]>,
+        headers: &[(&str, &[u8])],
+        reference: Timestamp,
+    ) -> Result<Event<'a>, Reject> {
         let text = self.text(payload)?;
         let mut event = match self.format {
-            Format::Json => self.clock.timed(json::decode(text)?),
+            Format::Json => {
+                let mut event = json::decode(text)?;
+                shape::shape(&mut event);
+                self.clock.timed(event)
+            }
             Format::Syslog => syslog::decode(text, reference, &self.clock)?,
         };
         event.source.extend(&self.source);
         for mapping in &self.mappings {
             mapping.apply(&mut event);
+        }
+        self.tables.apply(&mut event);
+        for tag in &self.tags {
+            tag.apply(&mut event, headers);
         }
         let told = !event.source.is_unknown();
         event.source.settle();
@@ -207,5 +280,31 @@ mod tests {
         let decoder = Decoder::new(Format::Json, Vec::new());
         let e = decoder.decode(Some(deep.as_bytes()), Timestamp(0)).expect_err("too deep");
         assert_eq!(e.code, RejectCode::InvalidJson);
+    }
+
+    #[test]
+    fn a_field_or_a_header_tells_what_an_event_is() {
+        let mut decoder = Decoder::new(Format::Json, Vec::new());
+        let map = |pairs: &[(&str, &str)]| {
+            Some(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+        };
+        let field = TagOrigin::Field(crate::event::FieldPath::new("meta.log"));
+        let (product, service) = (Part::Product, Part::Service);
+        decoder.tags = vec![
+            Tag { part: product, origin: TagOrigin::Header("os".into()), map: None },
+            Tag { part: service, origin: field, map: map(&[("auth.log", "sshd")]) },
+        ];
+        assert_eq!(decoder.headers().collect::<Vec<_>>(), ["os"]);
+        for (headers, json, expect) in [
+            (&[("os", &b"Linux"[..])][..], r#"{"meta": {"log": "auth.log"}}"#, "linux/-/sshd"),
+            (&[("os", b"x"), ("os", b"linux")], r#"{"meta.log": "other"}"#, "linux/-/-"),
+            (&[("OS", b"linux"), ("os", b"\xff")], r#"{"meta": 1}"#, "-/-/-"),
+        ] {
+            let event = decoder.decode_record(Some(json.as_bytes()), headers, Timestamp(0));
+            let source = event.expect("decodes").source;
+            assert_eq!(source.to_string(), expect, "{json}");
+            let foreign = Logsource { category: Some("x".into()), ..Logsource::default() };
+            assert_eq!(foreign.admits(&source), expect != "linux/-/sshd", "{json}");
+        }
     }
 }

@@ -5,7 +5,12 @@
 //! fire on every foreign event. What is unknown about an event excludes nothing, unless its product and a
 //! category or service are known: then that is taken to be the whole truth. Where configuration or a
 //! mapping knows something, fields of the event itself add to it, but cannot make it complete: they
-//! are content, and content must not switch rules off.
+//! are content, and content must not switch rules off. The tables of `decode` count as configuration:
+//! they are in force by default, and configuration turns them off.
+
+use std::fmt;
+
+use crate::limits::LOGSOURCE_NAME_BYTES_MAX;
 
 /// What a rule is written for. Each part that is given must agree; lower case.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,9 +50,19 @@ impl EventSource {
 
     /// Adds all that `other` knows.
     pub fn extend(&mut self, other: &Self) {
-        other.product.iter().for_each(|n| self.add_product(n));
-        other.category.iter().for_each(|n| self.add_category(n));
-        other.service.iter().for_each(|n| self.add_service(n));
+        merge(&mut self.product, &other.product);
+        merge(&mut self.category, &other.category);
+        merge(&mut self.service, &other.service);
+    }
+
+    /// Whether both could be said of one event: what both know, they agree on somewhere.
+    pub fn agrees(&self, other: &Self) -> bool {
+        let meet = |a: &[Box<str>], b: &[Box<str>]| {
+            a.is_empty() || b.is_empty() || a.iter().any(|n| b.contains(n))
+        };
+        meet(&self.product, &other.product)
+            && meet(&self.category, &other.category)
+            && meet(&self.service, &other.service)
     }
 
     /// Whether nothing is known, so that every rule applies.
@@ -90,10 +105,44 @@ impl Logsource {
     }
 }
 
+/// Adds a name, unless it is too long to be one.
 fn add(names: &mut Vec<Box<str>>, name: &str) {
+    if name.len() > LOGSOURCE_NAME_BYTES_MAX {
+        return;
+    }
     let name = name.to_lowercase();
     if !name.is_empty() && !names.iter().any(|n| **n == *name) {
         names.push(name.into());
+    }
+}
+
+/// Adds names that are in lower case already.
+fn merge(names: &mut Vec<Box<str>>, more: &[Box<str>]) {
+    for name in more {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+}
+
+/// `product/category/service`, alternatives joined by `+`, `-` for what is not known.
+impl fmt::Display for EventSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = |names: &[Box<str>]| match names {
+            [] => "-".to_owned(),
+            names => names.join("+"),
+        };
+        let (product, category) = (part(&self.product), part(&self.category));
+        write!(f, "{product}/{category}/{}", part(&self.service))
+    }
+}
+
+/// `product/category/service`, `-` for what is not given.
+impl fmt::Display for Logsource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = |name: &'_ Option<Box<str>>| name.clone().unwrap_or_else(|| "-".into());
+        let (product, category) = (part(&self.product), part(&self.category));
+        write!(f, "{product}/{category}/{}", part(&self.service))
     }
 }
 

@@ -83,6 +83,11 @@ impl<'a> Object<'a> {
         self.0.iter().map(|(k, v)| (k.as_ref(), v))
     }
 
+    /// The members in order, names as they are held, to be shared with other objects.
+    pub fn members(&self) -> impl Iterator<Item = (&Cow<'a, str>, &Value<'a>)> {
+        self.0.iter().map(|(k, v)| (k, v))
+    }
+
     /// Whether there is no member.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

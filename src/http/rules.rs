@@ -43,6 +43,9 @@ pub struct RuleView {
     /// Why it is broken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What keeps it from finding anything though it works.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 /// The rules in force; a reload replaces them all at once.

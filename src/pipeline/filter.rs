@@ -20,6 +20,8 @@ pub struct Record<'a> {
     pub at: Coordinate,
     /// Its payload.
     pub payload: Option<&'a [u8]>,
+    /// Its headers, at least those that [`Decoder::headers`] names.
+    pub headers: &'a [(&'a str, &'a [u8])],
     /// When Kafka says it was written.
     pub timestamp: Option<Timestamp>,
     /// About when it was written, for times without a year.
@@ -115,15 +117,16 @@ impl Filter {
     pub fn record(&mut self, record: &Record<'_>, out: &mut FilterOutput) -> Option<Timestamp> {
         out.counts.read += 1;
         out.counts.bytes += record.payload.map_or(0, <[u8]>::len) as u64;
-        let mut event = match self.decoder.decode(record.payload, record.reference) {
-            Ok(event) => event,
-            Err(reject) => {
-                *out.counts.rejected.entry(reject.code).or_default() += 1;
-                let payload = record.payload.map(<[u8]>::to_vec);
-                out.rejects.push(Rejected { at: record.at.clone(), reject, payload });
-                return None;
-            }
-        };
+        let mut event =
+            match self.decoder.decode_record(record.payload, record.headers, record.reference) {
+                Ok(event) => event,
+                Err(reject) => {
+                    *out.counts.rejected.entry(reject.code).or_default() += 1;
+                    let payload = record.payload.map(<[u8]>::to_vec);
+                    out.rejects.push(Rejected { at: record.at.clone(), reject, payload });
+                    return None;
+                }
+            };
         event.time = self.time(&event, record, &mut out.counts);
         self.hits.clear();
         let hits = &mut self.hits;

@@ -8,6 +8,8 @@
 
 mod correlate;
 mod filter;
+mod unfed;
 
 pub use correlate::{Correlate, Marker, Message, Progressed};
 pub use filter::{Counts, Detected, Filter, FilterOutput, Record, Rejected, Routed};
+pub use unfed::{Unfed, unfed};

@@ -1,9 +1,11 @@
-//! Rules and mappings from files and folders.
+//! Rules, mappings and logsource tables from files and folders.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::decode::{Mapping, MappingError, shipped_mappings};
+use crate::decode::{
+    Mapping, MappingError, Table, TableError, Tables, shipped_mappings, shipped_tables,
+};
 use crate::rule::{Code, Diagnostic, Place, RuleSet, Severity};
 
 /// A rule set with what was wrong on the way.
@@ -38,6 +40,9 @@ pub enum LoadError {
     /// A mapping that was asked for is wrong.
     #[error(transparent)]
     Mapping(#[from] MappingError),
+    /// A logsource table that was asked for is wrong.
+    #[error(transparent)]
+    Table(#[from] TableError),
 }
 
 /// Loads every `.yml` and `.yaml` file under the paths, in the order of their names.
@@ -109,6 +114,33 @@ pub fn load_mappings(names: &[String]) -> Result<Vec<Mapping>, LoadError> {
         }
     }
     Ok(mappings)
+}
+
+/// Loads logsource tables: by the name of a shipped one, or from files and folders. `shipped` gives all
+/// that come with Watchfire, and so does naming none at all; `none` gives none.
+///
+/// # Errors
+/// When a path cannot be read or a table is wrong.
+pub fn load_tables(names: &[String]) -> Result<Tables, LoadError> {
+    let shipped = shipped_tables()?;
+    if names.is_empty() {
+        return Ok(Tables::new(shipped)?);
+    }
+    let mut tables = Vec::new();
+    for name in names.iter().filter(|n| *n != "none") {
+        let named = |table: &&Table| name == "shipped" || table.name() == name;
+        let before = tables.len();
+        tables.extend(shipped.iter().filter(named).cloned());
+        if tables.len() > before {
+            continue;
+        }
+        for path in yaml_files(&[PathBuf::from(name)])? {
+            let text = std::fs::read_to_string(&path)
+                .map_err(|source| LoadError::Read { path: path.clone(), source })?;
+            tables.push(Table::parse(&path.to_string_lossy(), &text)?);
+        }
+    }
+    Ok(Tables::new(tables)?)
 }
 
 /// Files that were named, and YAML files in folders that were named, sorted, each once.

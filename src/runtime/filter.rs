@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rdkafka::Message as _;
-use rdkafka::message::BorrowedMessage;
+use rdkafka::message::{BorrowedMessage, Headers as _};
 use rdkafka::producer::BaseRecord;
 
 use super::shared::{Shared, Unreported};
@@ -153,6 +153,16 @@ impl FilterStage {
     }
 }
 
+/// The headers that the decoder looks at; most look at none.
+fn headers<'m>(message: &'m BorrowedMessage<'_>, decoder: &Decoder) -> Vec<(&'m str, &'m [u8])> {
+    if decoder.headers().next().is_none() {
+        return Vec::new();
+    }
+    let all = message.headers().into_iter().flat_map(|headers| headers.iter());
+    let wanted = all.filter(|header| decoder.headers().any(|name| name == header.key));
+    wanted.filter_map(|header| Some((header.key, header.value?))).collect()
+}
+
 impl Stage for FilterStage {
     const NAME: &'static str = "filter";
 
@@ -208,6 +218,7 @@ impl Stage for FilterStage {
                 offset: message.offset(),
             },
             payload: message.payload(),
+            headers: &headers(message, &source.spec.decoder),
             timestamp: written_at,
             reference: now,
             now: Some(now),

@@ -12,7 +12,9 @@ mod views;
 mod worker;
 
 pub use clock::{Stopwatch, SystemClock, Usage};
-pub use files::{LoadError, LoadedRules, load_mappings, load_rules, shipped_rules, yaml_files};
+pub use files::{
+    LoadError, LoadedRules, load_mappings, load_rules, load_tables, shipped_rules, yaml_files,
+};
 pub use service::{Service, ServiceError};
 pub use shared::{OwnTopics, Shared};
 pub use signals::terminated;

@@ -20,7 +20,7 @@ use super::correlate::CorrelateStage;
 use super::filter::{FilterStage, SourceSpec};
 use super::shared::Shared;
 use super::worker::{Stage, Worker};
-use super::{LoadError, LoadedRules, SystemClock, load_mappings};
+use super::{LoadError, LoadedRules, SystemClock, load_mappings, load_tables};
 use crate::config::{Config, ConfigError, Source, Webhook, read_secret};
 use crate::decode::{Decoder, EventClock, Format};
 use crate::http;
@@ -118,12 +118,13 @@ impl Service {
         let address = listener.local_addr().map_err(system(&what))?;
         let clients = Clients::new(&config)?;
         let shared = prepare(config, loaded, &clients, &runtime)?;
+        let unfed = super::views::report_unfed(loaded, &shared.sources);
         let alerts = Arc::new(http::AlertIndex::new(shared.config.http.alerts_bytes_max));
         let state = http::AppState {
             metrics: Arc::clone(&shared.metrics),
             health: Arc::clone(&shared.health),
             alerts: Arc::clone(&alerts),
-            rules: Arc::new(http::Rules::new(super::views::rule_views(loaded))),
+            rules: Arc::new(http::Rules::new(super::views::rule_views(loaded, &unfed))),
             token,
         };
         let mut service = Self {
@@ -384,17 +385,15 @@ fn source_spec(source: &Source) -> Result<SourceSpec, ServiceError> {
         [] => vec![usual.to_owned()],
         names => names.to_vec(),
     };
-    let mut decoder = Decoder::new(format, load_mappings(&names)?);
+    let mut decoder =
+        Decoder::new(format, load_mappings(&names)?).with_tables(load_tables(&source.tables)?);
     if !source.time_fields.is_empty() {
         decoder.clock = EventClock::new(source.time_fields.iter().map(String::as_str));
     }
     if let Some(zone) = &source.timezone {
         decoder.clock.zone = jiff::tz::TimeZone::get(zone).map_err(|e| wrong(e.to_string()))?;
     }
-    let tags = &source.logsource;
-    tags.product.iter().for_each(|n| decoder.source.add_product(n));
-    tags.category.iter().for_each(|n| decoder.source.add_category(n));
-    tags.service.iter().for_each(|n| decoder.source.add_service(n));
+    source.logsource.apply(&mut decoder);
     Ok(SourceSpec {
         topic: source.topic.as_str().into(),
         decoder: Arc::new(decoder),

@@ -1,12 +1,37 @@
 //! Rules as the API and the metrics show them.
 
+use std::collections::BTreeMap;
+
 use super::LoadedRules;
+use super::filter::SourceSpec;
 use crate::http::{RuleState, RuleView};
 use crate::metrics::Metrics;
+use crate::pipeline::{Unfed, unfed};
 use crate::rule::{Header, Severity};
 
-/// All rules, the broken ones with what is wrong.
-pub fn rule_views(loaded: &LoadedRules) -> Vec<RuleView> {
+/// How many rules are named in a log line.
+const NAMED: usize = 5;
+
+/// Finds the rules that no source can feed, and says so once in the log.
+pub fn report_unfed(loaded: &LoadedRules, sources: &[SourceSpec]) -> Vec<Unfed> {
+    let decoders: Vec<_> = sources.iter().map(|s| std::sync::Arc::clone(&s.decoder)).collect();
+    let found = unfed(&loaded.rules, &decoders);
+    if !found.is_empty() {
+        let title = |u: &Unfed| loaded.rules.detections[u.rule].header.title.as_str();
+        let first: Vec<&str> = found.iter().take(NAMED).map(title).collect();
+        tracing::warn!(
+            rules = found.len(),
+            ?first,
+            "no source can feed these rules; the API tells for each what it is written for"
+        );
+    }
+    found
+}
+
+/// All rules, the broken ones with what is wrong, the unfed ones with what they lack.
+pub fn rule_views(loaded: &LoadedRules, unfed: &[Unfed]) -> Vec<RuleView> {
+    let warned: BTreeMap<&str, &Unfed> =
+        unfed.iter().map(|u| (loaded.rules.detections[u.rule].header.id.0.as_ref(), u)).collect();
     let broken = loaded.diagnostics.iter().filter(|d| d.severity == Severity::Error).map(|d| {
         let file = d.file.as_deref().unwrap_or_default();
         RuleView {
@@ -20,9 +45,14 @@ pub fn rule_views(loaded: &LoadedRules) -> Vec<RuleView> {
             file: file.to_owned(),
             state: RuleState::Broken,
             error: Some(d.to_string()),
+            warning: None,
         }
     });
-    heads(loaded).map(|(kind, head)| view(kind, head)).chain(broken).collect()
+    let running = heads(loaded).map(|(kind, head)| {
+        let warning = warned.get(&*head.id.0).map(|u| u.diagnostic.to_string());
+        RuleView { warning, ..view(kind, head) }
+    });
+    running.chain(broken).collect()
 }
 
 /// Publishes what is loaded.
@@ -54,5 +84,6 @@ fn view(kind: &str, head: &Header) -> RuleView {
         file: head.file.to_string(),
         state: RuleState::Active,
         error: None,
+        warning: None,
     }
 }

@@ -36,6 +36,7 @@ pub fn correlate(
         };
         let record = Record {
             at: Coordinate { topic: "spec".into(), partition, offset },
+            headers: &[],
             payload: Some(event.json.as_bytes()),
             timestamp: Some(Timestamp(micros)),
             reference: Timestamp(micros),

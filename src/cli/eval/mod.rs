@@ -18,7 +18,7 @@ use serde_json::json;
 
 use crate::decode::{Decoder, Format};
 use crate::event::EventSource;
-use crate::runtime::{LoadedRules, Stopwatch, Usage, load_mappings, load_rules};
+use crate::runtime::{LoadedRules, Stopwatch, Usage, load_mappings, load_rules, load_tables};
 use crate::time::parse_duration;
 
 /// Evaluate rules over a file or standard input; alerts go to standard output as NDJSON.
@@ -40,6 +40,10 @@ pub struct Args {
     /// or none [default: shipped for syslog, none for json]
     #[arg(long, action = ArgAction::Append, value_name = "NAME|PATH")]
     mapping: Vec<String>,
+    /// Tables that tell what an event is: windows, linux, …, shipped (all of them), a file, a folder, or
+    /// none [default: shipped]
+    #[arg(long, action = ArgAction::Append, value_name = "NAME|PATH")]
+    table: Vec<String>,
     /// What the events are, added to what they say themselves
     #[arg(long, value_name = "product=…,service=…,category=…")]
     logsource: Option<String>,
@@ -144,7 +148,8 @@ fn decoder(args: &Args) -> anyhow::Result<Decoder> {
         InputFormat::Syslog => (Format::Syslog, "shipped"),
     };
     let names = if args.mapping.is_empty() { vec![usual.to_owned()] } else { args.mapping.clone() };
-    let mut decoder = Decoder::new(format, load_mappings(&names)?);
+    let tables = load_tables(&args.table)?;
+    let mut decoder = Decoder::new(format, load_mappings(&names)?).with_tables(tables);
     if !args.time_field.is_empty() {
         decoder.clock = crate::decode::EventClock::new(args.time_field.iter().map(String::as_str));
     }

@@ -115,8 +115,14 @@ fn work(mut filter: Filter, chunks: &Receiver<Chunk>, results: &SyncSender<Worke
         };
         for (line, payload) in chunk.lines() {
             let at = Coordinate { topic: Arc::clone(&topic), partition: 0, offset: line };
-            let record =
-                Record { at, payload: Some(payload), timestamp: None, reference, now: None };
+            let record = Record {
+                at,
+                payload: Some(payload),
+                headers: &[],
+                timestamp: None,
+                reference,
+                now: None,
+            };
             worked.times.push(filter.record(&record, &mut worked.output));
         }
         if results.send(worked).is_err() {
