@@ -72,6 +72,8 @@ pub struct Header {
     pub fields: Vec<String>,
     /// Licence of the rule.
     pub license: Option<String>,
+    /// Every other member of the head, such as `date` and custom attributes.
+    pub attributes: Vec<(String, Node)>,
     /// The file it came from.
     pub file: Arc<str>,
     /// Where its id stands, else its name or title.
@@ -103,12 +105,38 @@ impl Header {
             falsepositives: list(node, "falsepositives"),
             fields: list(node, "fields"),
             license: optional(node, "license")?,
+            attributes: attributes(node),
             file: Arc::clone(file),
             place: place(node),
             version: hex(&hash),
             title,
         })
     }
+}
+
+/// Members that are read elsewhere, besides those of [`Header`].
+const PARTS: &[&str] = &["logsource", "detection", "correlation", "anomaly", "filter"];
+
+/// Members of [`Header`].
+const NAMED: &[&str] = &[
+    "id",
+    "name",
+    "title",
+    "description",
+    "level",
+    "status",
+    "author",
+    "references",
+    "tags",
+    "falsepositives",
+    "fields",
+    "license",
+];
+
+fn attributes(node: &Node) -> Vec<(String, Node)> {
+    let other = |name: &str| !PARTS.contains(&name) && !NAMED.contains(&name);
+    let members = node.members().iter().filter(|(key, _)| other(&key.text));
+    members.map(|(key, value)| (key.text.clone(), value.clone())).collect()
 }
 
 fn place(node: &Node) -> Place {

@@ -15,6 +15,7 @@ mod lint;
 mod matcher;
 mod pattern;
 mod placeholder;
+mod processing;
 mod regex;
 mod tree;
 mod yaml;
@@ -31,7 +32,8 @@ pub use matcher::{
     texts_relate,
 };
 pub use pattern::{Part, Pattern, lower};
-pub use placeholder::Placeholders;
+pub use placeholder::{Placeholders, parse as parse_placeholders};
+pub use processing::{ProcessingPipeline, RuleView, View};
 pub use regex::TextRegex;
 pub use tree::{DetectionItem, DetectionTree, Modifier, Selection};
 pub use yaml::{Key, Node, Yaml, parse as parse_yaml};
