@@ -125,8 +125,8 @@ fn unknown(node: &Node, name: &str, at: Range<usize>, lists: &Placeholders) -> D
     match nearest(name, lists.keys().map(String::as_str)) {
         Some(near) => diagnostic.help(format!("there is a list `{near}`: did you mean that?")),
         None => diagnostic.help(format!(
-            "give it one under `placeholders` in the configuration, or by `--placeholders FILE` with \
-             a line such as `{name}: [value, other*]`"
+            "write a line such as `{name}: [value, other*]` into the file that `placeholders` of the \
+             configuration or `--placeholders` names"
         )),
     }
 }
