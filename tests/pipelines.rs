@@ -140,6 +140,10 @@ fn hits(engine: &mut Engine, text: &str) -> Vec<usize> {
     hits
 }
 
+fn titles<'r>(rules: &'r RuleSet, hits: &[usize]) -> Vec<&'r str> {
+    hits.iter().map(|rule| rules.detections[*rule].header.title.as_str()).collect()
+}
+
 #[test]
 fn core_rules_through_a_mapping_hit_the_renamed_events_that_the_plain_rules_hit() {
     let Some(dir) = common::corpora() else { return };
@@ -151,8 +155,10 @@ fn core_rules_through_a_mapping_hit_the_renamed_events_that_the_plain_rules_hit(
     let ecs_names = ECS.iter().map(|(old, new)| ((*old).to_owned(), (*new).to_owned()));
     let data_names = CREATION.iter().map(|f| ((*f).to_owned(), data(f).unwrap_or_default()));
     let creation = "{type: logsource, category: process_creation, product: windows}";
-    let views =
-        vec![view("ecs", ecs_names, "{type: is_sigma_rule}"), view("data", data_names, creation)];
+    let views = vec![
+        view("ecs", ecs_names, "{type: logsource, product: windows}"),
+        view("data", data_names, creation),
+    ];
     let options = Options { views, ..Options::default() };
     let texts = files.iter().map(|(name, text)| (name, text.as_str()));
     let (rules, found) = RuleSet::compile_with(texts, &options);
@@ -162,10 +168,11 @@ fn core_rules_through_a_mapping_hit_the_renamed_events_that_the_plain_rules_hit(
     let rules = Arc::new(rules);
     let [mut plain, mut as_ecs, mut as_data] =
         [0, 1, 2].map(|v| Engine::for_view(Arc::clone(&rules), v));
+    let is_windows =
+        |rule: &usize| rules.detections[*rule].logsource.product.as_deref() == Some("windows");
     let is_creation = |rule: &usize| {
         let logsource = &rules.detections[*rule].logsource;
-        logsource.category.as_deref() == Some("process_creation")
-            && logsource.product.as_deref() == Some("windows")
+        is_windows(rule) && logsource.category.as_deref() == Some("process_creation")
     };
 
     let events = Command::new("zstd")
@@ -174,22 +181,25 @@ fn core_rules_through_a_mapping_hit_the_renamed_events_that_the_plain_rules_hit(
         .output()
         .expect("zstd unpacks the events");
     let text = String::from_utf8(events.stdout).expect("events are text");
-    let stride = text.lines().count() / 2_500;
+    let stride = text.lines().count() / 2_050;
     let (mut looked_at, mut total, mut of_creation) = (0, 0, 0);
     for line in text.lines().step_by(stride.max(1)) {
         let event: Map<String, Value> = serde_json::from_str(line).expect("an event");
         let expect = hits(&mut plain, line);
-        let found = hits(&mut as_ecs, &renamed(&event, ecs).to_string());
-        assert_eq!(found, expect, "{line}");
+        // Rules for other products have such names from the start, and mean others by them.
+        let windows: Vec<usize> = expect.iter().copied().filter(is_windows).collect();
+        let mut found = hits(&mut as_ecs, &renamed(&event, ecs).to_string());
+        found.retain(is_windows);
+        assert_eq!(titles(&rules, &found), titles(&rules, &windows), "{line}");
         // What is for process creation has its fields elsewhere; the other rules do not.
         let (inside, outside): (Vec<usize>, Vec<usize>) =
             expect.iter().copied().partition(is_creation);
         let mut found = hits(&mut as_data, &renamed(&event, data).to_string());
         found.retain(is_creation);
-        assert_eq!(found, inside, "{line}");
+        assert_eq!(titles(&rules, &found), titles(&rules, &inside), "{line}");
         let mut found = hits(&mut as_data, line);
         found.retain(|rule| !is_creation(rule));
-        assert_eq!(found, outside, "{line}");
+        assert_eq!(titles(&rules, &found), titles(&rules, &outside), "{line}");
         looked_at += 1;
         total += expect.len();
         of_creation += inside.len();

@@ -8,6 +8,7 @@
 
 mod attribute;
 mod gate;
+mod item;
 mod prune;
 mod read;
 mod run;

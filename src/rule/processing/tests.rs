@@ -229,7 +229,7 @@ fn fields_of_correlations_are_looked_for_where_the_view_says() {
 #[test]
 fn what_is_wrong_with_a_pipeline_is_told_with_its_place() {
     for (text, at, what) in [
-        ("nmae: x", "nmae", "did you mean `name`"),
+        ("nam: x", "nam", "did you mean `name`"),
         ("transformations: [{type: field_name_maping}]", "field_name_maping", "field_name_mapping"),
         ("transformations: [{type: field_name_mapping, mapping: {a: []}}]", "[]", "empty list"),
         ("transformations: [{type: field_name_mapping}]", "", "needs `mapping`"),
