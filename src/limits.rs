@@ -23,8 +23,11 @@ pub const YAML_DEPTH_MAX: usize = 64;
 /// Nesting depth of a condition.
 pub const CONDITION_DEPTH_MAX: usize = 64;
 
-/// Compiled size of one regular expression.
-pub const REGEX_BYTES_MAX: usize = 10 << 20;
+/// Compiled size of one regular expression. The largest of SigmaHQ is below a tenth of it.
+pub const REGEX_BYTES_MAX: usize = 2 << 20;
+
+/// Regular expressions of one rule: each may take milliseconds to compile.
+pub const RULE_REGEXES_MAX: usize = 1_000;
 
 /// Steps that a regular expression with look-around or back-references may take on one value.
 pub const REGEX_STEPS_MAX: usize = 100_000;
@@ -61,6 +64,9 @@ pub const GROUP_VALUE_BYTES_MAX: usize = 1 << 10;
 
 /// Entries (events or values) that one group of one correlation may hold.
 pub const GROUP_ENTRIES_MAX: usize = 100_000;
+
+/// Events of one instant that a `temporal_ordered` group puts in order among each other.
+pub const INSTANT_EVENTS_MAX: usize = 64;
 
 /// Groups that one partition of the correlation stage may hold.
 pub const GROUPS_MAX: usize = 2_000_000;

@@ -3,6 +3,7 @@
 mod demo;
 mod eval;
 mod logging;
+mod migrate;
 mod run;
 mod webhook;
 
@@ -29,6 +30,7 @@ struct Cli {
 enum Command {
     Demo(demo::Args),
     Eval(eval::Args),
+    Migrate(migrate::Args),
     Run(run::Args),
     Webhook(webhook::Args),
 }
@@ -47,6 +49,7 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Demo(args) => demo::run(&args),
         Command::Eval(args) => eval::run(args),
+        Command::Migrate(args) => migrate::run(args),
         Command::Run(args) => run::run(&args),
         Command::Webhook(args) => webhook::run(args),
     };

@@ -57,6 +57,8 @@ fn rfc5424<'a>(rest: &'a str, body: &mut Object<'a>) -> Option<Option<Timestamp>
     for name in ["host", "program", "pid", "msgid"] {
         match parts.next()? {
             "-" => {}
+            // Two blanks in a row: it cannot be told which field is missing.
+            "" => return None,
             value => set_header(body, name, value),
         }
     }
@@ -253,6 +255,7 @@ mod tests {
             "Mar 32 13:06:56 h a: b",
             "Mar 27 13:06:56",
             "<999>1 - - - - - -",
+            "<34>1 -  su - - - m",
             "Mär 27 13:06:56 h a: b",
         ] {
             assert_eq!(show(line), None, "{line}");

@@ -13,7 +13,7 @@ use aho_corasick::AhoCorasick;
 use super::text::TextMatcher;
 use crate::event::{Event, FieldPath, Found, Value};
 use crate::rule::{
-    Expr, Item, Matcher, Part, RuleSet, Values, compare, date_part, in_network, lower, texts_relate,
+    Expr, Item, Matcher, Part, RuleSet, Values, compare, date_part, fold, in_network, texts_relate,
 };
 
 /// From so many literals on, a list is searched for by one automaton.
@@ -52,9 +52,9 @@ struct Check {
 #[derive(Debug)]
 enum ValueCheck {
     Text(TextMatcher),
-    /// One of these is the whole text; in lower case.
+    /// One of these is the whole text; folded.
     OneOf(HashSet<Box<str>>),
-    /// One of these is in the text; in lower case.
+    /// One of these is in the text; folded.
     Contains(AhoCorasick),
     /// Anything else, as the rule has it.
     Plain(Matcher),
@@ -206,8 +206,8 @@ impl<'r> Compiler<'r> {
         let mut rest = Vec::new();
         for matcher in matchers {
             match literal(matcher) {
-                Some(Literal::Equal(text)) => equal.push(text.to_lowercase()),
-                Some(Literal::Contained(text)) => contained.push(text.to_lowercase()),
+                Some(Literal::Equal(text)) => equal.push(fold(text).into_owned()),
+                Some(Literal::Contained(text)) => contained.push(fold(text).into_owned()),
                 None => rest.push(matcher),
             }
         }
@@ -291,7 +291,7 @@ impl<'e, 'a> Subject<'e, 'a> {
 
     fn folded(&self) -> Option<&str> {
         let text = self.text.as_deref()?;
-        let folded = self.folded.get_or_init(|| match lower(text) {
+        let folded = self.folded.get_or_init(|| match fold(text) {
             std::borrow::Cow::Borrowed(_) => None,
             std::borrow::Cow::Owned(folded) => Some(folded),
         });

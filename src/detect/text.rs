@@ -1,11 +1,11 @@
 //! Text of an event against a Sigma string, made ready: what the compiled program runs.
 
-use crate::rule::{Part, Pattern};
+use crate::rule::{Part, Pattern, fold};
 
 /// A pattern made ready to match text that is already in the right case.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TextMatcher {
-    /// Whether case counts. If not, the needle is lower case and the text given must be.
+    /// Whether case counts. If not, the needle is folded and the text given must be.
     pub cased: bool,
     shape: Shape,
 }
@@ -20,9 +20,9 @@ enum Shape {
 }
 
 impl TextMatcher {
-    /// Compiles a pattern. Lower-casing is Unicode's, as pySigma's.
+    /// Compiles a pattern.
     pub fn new(pattern: &Pattern, cased: bool) -> Self {
-        let fold = |s: &str| if cased { s.to_owned() } else { s.to_lowercase() };
+        let fold = |s: &str| if cased { s.to_owned() } else { fold(s).into_owned() };
         let shape = match pattern.parts() {
             [] => Shape::Equals(String::new()),
             [Part::Text(t)] => Shape::Equals(fold(t)),
@@ -51,7 +51,7 @@ impl TextMatcher {
         }
     }
 
-    /// Whether the text matches; it must be lower case already unless [`TextMatcher::cased`].
+    /// Whether the text matches; it must be folded already unless [`TextMatcher::cased`].
     pub fn matches_folded(&self, text: &str) -> bool {
         match &self.shape {
             Shape::Equals(t) => text == t,
@@ -96,10 +96,9 @@ fn glob(parts: &[Part], text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rule::lower;
 
     fn matches(pattern: &str, text: &str) -> bool {
-        TextMatcher::new(&Pattern::parse(pattern), false).matches_folded(&lower(text))
+        TextMatcher::new(&Pattern::parse(pattern), false).matches_folded(&fold(text))
     }
 
     #[test]
@@ -116,7 +115,7 @@ mod tests {
             cased in proptest::bool::ANY,
         ) {
             let pattern = Pattern::parse(&pattern);
-            let folded = if cased { text.clone() } else { lower(&text).into_owned() };
+            let folded = if cased { text.clone() } else { fold(&text).into_owned() };
             let fast = TextMatcher::new(&pattern, cased).matches_folded(&folded);
             proptest::prop_assert_eq!(fast, pattern.matches(&text, cased));
         }

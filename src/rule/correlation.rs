@@ -81,7 +81,7 @@ impl Threshold {
     pub fn holds(&self, count: u64) -> bool {
         self.0.iter().all(|(op, bound)| {
             let order = match bound {
-                Number::Int(n) => i128::from(count).cmp(&i128::from(*n)),
+                Number::Int(n) => i128::from(count).cmp(n),
                 Number::Float(f) => match (count as f64).partial_cmp(f) {
                     Some(order) => order,
                     None => return false,

@@ -55,7 +55,7 @@ const MODIFIERS: &[&str] = &[
 
 /// A value on its way through the modifiers.
 #[derive(Clone)]
-enum Draft {
+pub enum Draft {
     Text(Pattern),
     /// Text before its wildcards are read, for `re`, `cidr`, `fieldref` and `expand`.
     Raw(String),
@@ -67,65 +67,18 @@ enum Draft {
 
 /// What the modifiers together ask for, beyond changing the values.
 #[derive(Default)]
-struct Asked {
+pub struct Asked {
     all: bool,
     cased: bool,
     negated: bool,
-    regex: bool,
+    pub regex: bool,
     flags: Flags,
-    cidr: bool,
-    exists: bool,
-    fieldref: bool,
-    compare: Option<Comparison>,
-    date: Option<DatePart>,
+    pub cidr: bool,
+    pub exists: bool,
+    pub fieldref: bool,
+    pub compare: Option<Comparison>,
+    pub date: Option<DatePart>,
     relation: Option<TextRelation>,
-}
-
-/// A value as processing pipelines see it: with its modifiers applied.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Shown {
-    /// Text with its wildcards.
-    Text(Pattern),
-    /// A number.
-    Number(Number),
-    /// A boolean.
-    Bool(bool),
-    /// `null`.
-    Null,
-    /// The name of another field.
-    FieldRef(String),
-    /// A regular expression, a network, several forms of one text, or what does not compile.
-    Other,
-}
-
-/// The values of an item as processing pipelines see them.
-pub fn shown(item: &DetectionItem) -> Vec<Shown> {
-    let Ok(asked) = asked(item) else { return vec![Shown::Other; item.values.len()] };
-    let opaque = asked.regex || asked.cidr || asked.exists || asked.compare.is_some();
-    let forms = opaque
-        || asked.date.is_some()
-        || ["windash", "base64offset"].iter().any(|modifier| item.has(modifier));
-    let one = |node: &Node| {
-        if asked.fieldref {
-            return node.as_str().map_or(Shown::Other, |s| Shown::FieldRef(s.to_owned()));
-        }
-        let Ok(first) = draft(node, &asked) else { return Shown::Other };
-        let applied = item
-            .modifiers
-            .iter()
-            .try_fold(vec![first], |drafts, modifier| apply(&modifier.name, drafts, node));
-        match applied.ok().as_deref() {
-            Some([Draft::Text(pattern)]) => Shown::Text(pattern.clone()),
-            Some([Draft::Number(number)]) => Shown::Number(*number),
-            Some([Draft::Bool(b)]) => Shown::Bool(*b),
-            Some([Draft::Null]) => Shown::Null,
-            _ => Shown::Other,
-        }
-    };
-    match forms {
-        true => vec![Shown::Other; item.values.len()],
-        false => item.values.iter().map(one).collect(),
-    }
 }
 
 /// Compiles one item of a selection. What is wrong is added to `found`, with its place: unknown
@@ -193,7 +146,7 @@ fn anywhere(draft: Draft, node: &Node) -> Draft {
     }
 }
 
-fn asked(item: &DetectionItem) -> Result<Asked, Diagnostic> {
+pub fn asked(item: &DetectionItem) -> Result<Asked, Diagnostic> {
     let mut asked = Asked::default();
     for modifier in &item.modifiers {
         match modifier.name.as_str() {
@@ -260,8 +213,10 @@ fn unknown_modifier(modifier: &Modifier, item: &DetectionItem) -> Diagnostic {
 enum Role {
     /// `contains` and its kin: where in the text.
     Where,
-    /// Changes the text's bytes.
-    Encode,
+    /// `wide` and its kin: text to bytes.
+    Utf16,
+    /// Bytes to base64.
+    Base64,
     /// `windash`.
     Dashes,
     /// `re`.
@@ -282,14 +237,17 @@ enum Role {
     Differs,
     /// `cased`.
     Case,
-    /// `all`, `expand`.
-    Free,
+    /// `all`.
+    All,
+    /// `expand`.
+    Expand,
 }
 
 fn role(modifier: &str) -> Role {
     match modifier {
         "contains" | "startswith" | "endswith" => Role::Where,
-        "base64" | "base64offset" | "wide" | "utf16" | "utf16le" | "utf16be" => Role::Encode,
+        "base64" | "base64offset" => Role::Base64,
+        "wide" | "utf16" | "utf16le" | "utf16be" => Role::Utf16,
         "windash" => Role::Dashes,
         "re" => Role::Regex,
         "i" | "ignorecase" | "m" | "multiline" | "s" | "dotall" => Role::RegexFlag,
@@ -300,7 +258,8 @@ fn role(modifier: &str) -> Role {
         "minute" | "hour" | "day" | "week" | "month" | "year" => Role::Date,
         "neq" => Role::Differs,
         "cased" => Role::Case,
-        _ => Role::Free,
+        "expand" => Role::Expand,
+        _ => Role::All,
     }
 }
 
@@ -308,7 +267,8 @@ fn role(modifier: &str) -> Role {
 /// listed may. (Sigma modifiers appendix; docs/semantics.md has the table for readers.)
 const EXCLUDES: &[(Role, Role, &str)] = {
     use Role::{
-        Case, Dashes, Date, Differs, Encode, Network, Order, Presence, Reference, Regex, Where,
+        All, Base64, Case, Dashes, Date, Differs, Expand, Network, Order, Presence, Reference,
+        Regex, Utf16, Where,
     };
     const KINDS: &str = "`re`, `cidr`, `exists`, `fieldref` and comparisons exclude each other";
     const TEXT: &str = "numbers, dates and networks have no text to shape";
@@ -333,28 +293,49 @@ const EXCLUDES: &[(Role, Role, &str)] = {
         (Presence, Order, KINDS),
         (Presence, Date, ALONE),
         (Presence, Where, ALONE),
-        (Presence, Encode, ALONE),
+        (Presence, Utf16, ALONE),
+        (Presence, Base64, ALONE),
         (Presence, Dashes, ALONE),
         (Presence, Differs, ALONE),
         (Presence, Case, ALONE),
+        (Presence, All, ALONE),
+        (Presence, Expand, ALONE),
+        (Utf16, Utf16, "text has one encoding"),
+        (Base64, Base64, "one of `base64` and `base64offset` is enough"),
+        (Regex, Case, "case counts in `re` unless `i` says otherwise"),
+        (Reference, Expand, "a `fieldref` names a field: it takes no placeholder"),
         (Network, Where, TEXT),
-        (Network, Encode, TEXT),
+        (Network, Utf16, TEXT),
+        (Network, Base64, TEXT),
         (Network, Dashes, TEXT),
         (Network, Case, TEXT),
         (Order, Where, TEXT),
-        (Order, Encode, TEXT),
+        (Order, Utf16, TEXT),
+        (Order, Base64, TEXT),
         (Order, Dashes, TEXT),
         (Order, Case, TEXT),
         (Date, Where, TEXT),
-        (Date, Encode, TEXT),
+        (Date, Utf16, TEXT),
+        (Date, Base64, TEXT),
         (Date, Dashes, TEXT),
         (Date, Case, TEXT),
-        (Regex, Encode, PLAIN),
+        (Regex, Utf16, PLAIN),
+        (Regex, Base64, PLAIN),
         (Regex, Dashes, PLAIN),
-        (Reference, Encode, "a `fieldref` names a field: it has no text to encode"),
+        (Reference, Utf16, "a `fieldref` names a field: it has no text to encode"),
+        (Reference, Base64, "a `fieldref` names a field: it has no text to encode"),
         (Reference, Dashes, "a `fieldref` names a field: it has no dashes to vary"),
     ]
 };
+
+/// Pairs in an order that has no meaning: the first has made of the text what the second cannot take.
+const DISORDER: &[(Role, Role)] = &[
+    (Role::Base64, Role::Utf16),
+    (Role::Base64, Role::Dashes),
+    (Role::Utf16, Role::Dashes),
+    (Role::Where, Role::Base64),
+    (Role::Where, Role::Utf16),
+];
 
 /// Refuses modifiers that must not stand together.
 fn combination(item: &DetectionItem) -> Result<(), Diagnostic> {
@@ -373,6 +354,16 @@ fn combination(item: &DetectionItem) -> Result<(), Diagnostic> {
                 let help = format!("remove `{}` or `{}`", earlier.name, later.name);
                 return Err(wrong(later, why).help(help));
             }
+            if DISORDER.contains(&(a, b)) {
+                let what = format!("`{}` must stand before `{}`", later.name, earlier.name);
+                let help = format!("write `{}|{}`", later.name, earlier.name);
+                return Err(wrong(later, &what).help(help));
+            }
+        }
+        if b == Role::Utf16 && !item.modifiers.iter().any(|m| role(&m.name) == Role::Base64) {
+            let what = format!("`{}` gives bytes, which no event holds as text", later.name);
+            let help = format!("write `{0}|base64` or `{0}|base64offset|contains`", later.name);
+            return Err(wrong(later, &what).help(help));
         }
         if b == Role::RegexFlag && !item.has("re") {
             let help = format!("write `re|{}`", later.name);
@@ -386,14 +377,19 @@ fn combination(item: &DetectionItem) -> Result<(), Diagnostic> {
     Ok(())
 }
 
-fn draft(node: &Node, asked: &Asked) -> Result<Draft, Diagnostic> {
+pub fn draft(node: &Node, asked: &Asked) -> Result<Draft, Diagnostic> {
     let raw = asked.regex || asked.cidr || asked.fieldref;
     Ok(match &node.value {
         Yaml::Null => Draft::Null,
         Yaml::Bool(b) => Draft::Bool(*b),
         Yaml::Int(n) if asked.regex => Draft::Raw(n.to_string()),
         Yaml::Int(n) => Draft::Number(Number::Int(*n)),
-        Yaml::Float(n) => Draft::Number(Number::Float(*n)),
+        Yaml::Float(n) if n.is_finite() => Draft::Number(Number::Float(*n)),
+        Yaml::Float(n) => {
+            let what = format!("{n} is no number that an event can have");
+            return Err(Diagnostic::error(Code::Value, node.place, what)
+                .help("put it in quotes to look for the text"));
+        }
         Yaml::Str(s) if raw => Draft::Raw(s.clone()),
         Yaml::Str(s) => Draft::Text(Pattern::parse(s)),
         Yaml::Seq(items) if items.is_empty() => {
@@ -409,7 +405,7 @@ fn draft(node: &Node, asked: &Asked) -> Result<Draft, Diagnostic> {
     })
 }
 
-fn apply(modifier: &str, drafts: Vec<Draft>, node: &Node) -> Result<Vec<Draft>, Diagnostic> {
+pub fn apply(modifier: &str, drafts: Vec<Draft>, node: &Node) -> Result<Vec<Draft>, Diagnostic> {
     let needs_text = || {
         let what = format!("`{modifier}` needs a string, this is {}", node.kind());
         Diagnostic::error(Code::Value, node.place, what).help("put the value in quotes")
@@ -449,6 +445,9 @@ fn apply(modifier: &str, drafts: Vec<Draft>, node: &Node) -> Result<Vec<Draft>, 
             }
             ("base64offset", draft) => {
                 let bytes = bytes_of(draft).ok_or_else(|| no_wildcard(modifier, node))?;
+                if bytes.len() < BASE64_OFFSET_BYTES_MIN {
+                    return Err(too_short(node, bytes.len()));
+                }
                 out.extend(base64_offsets(&bytes).map(|s| Draft::Text(Pattern::literal(&s))));
             }
             ("windash", _) => return Err(needs_text()),
@@ -456,6 +455,17 @@ fn apply(modifier: &str, drafts: Vec<Draft>, node: &Node) -> Result<Vec<Draft>, 
         }
     }
     Ok(out)
+}
+
+/// Of a single byte one of the three forms is empty: it would be found in everything.
+const BASE64_OFFSET_BYTES_MIN: usize = 2;
+
+fn too_short(node: &Node, bytes: usize) -> Diagnostic {
+    let what = format!(
+        "`base64offset` needs a value of at least {BASE64_OFFSET_BYTES_MIN} bytes, this has {bytes}"
+    );
+    Diagnostic::error(Code::Value, node.place, what)
+        .help("what is left of a shorter one after the cut is found in everything")
 }
 
 fn no_wildcard(modifier: &str, node: &Node) -> Diagnostic {
@@ -466,7 +476,7 @@ fn no_wildcard(modifier: &str, node: &Node) -> Diagnostic {
 fn text_of(draft: Draft) -> Option<Pattern> {
     match draft {
         Draft::Text(pattern) => Some(pattern),
-        Draft::Bytes(bytes) => Some(Pattern::literal(&String::from_utf8_lossy(&bytes))),
+        Draft::Bytes(bytes) => String::from_utf8(bytes).ok().map(|text| Pattern::literal(&text)),
         _ => None,
     }
 }
@@ -516,21 +526,32 @@ fn matcher(draft: Draft, asked: &Asked, node: &Node) -> Result<Matcher, Diagnost
     if let Some(part) = asked.date {
         return match draft {
             Draft::Number(Number::Int(n)) => {
-                Ok(Matcher::Date(part, asked.compare.unwrap_or(Comparison::Eq), n))
+                let range = part.range();
+                let fits = i64::try_from(n).ok().filter(|n| range.contains(n));
+                let op = asked.compare.unwrap_or(Comparison::Eq);
+                fits.map(|n| Matcher::Date(part, op, n)).ok_or_else(|| {
+                    wrong(format!("{n} is not from {} to {}", range.start(), range.end()))
+                })
             }
             _ => Err(wrong("a part of a date is compared with an integer".into())),
         };
     }
     if let Some(op) = asked.compare {
-        return match (draft, node.as_str().map(str::parse::<i64>)) {
-            (Draft::Number(n), _) => Ok(Matcher::Compare(op, n)),
-            (_, Some(Ok(n))) => Ok(Matcher::Compare(op, Number::Int(n))),
+        let text = node.as_str().unwrap_or_default();
+        let float = |n: &f64| n.is_finite();
+        return match (draft, text.parse::<i128>(), text.parse::<f64>().ok().filter(float)) {
+            (Draft::Number(n), ..) => Ok(Matcher::Compare(op, n)),
+            (_, Ok(n), _) => Ok(Matcher::Compare(op, Number::Int(n))),
+            (_, _, Some(n)) => Ok(Matcher::Compare(op, Number::Float(n))),
             _ => Err(wrong(format!("a comparison needs a number, this is {}", node.kind()))),
         };
     }
     Ok(match draft {
         Draft::Raw(text) if asked.regex => Matcher::Regex(regex(&text, asked, node)?),
         Draft::Raw(text) if asked.cidr => Matcher::Cidr(network(&text, node)?),
+        Draft::Raw(text) if text.trim().is_empty() => {
+            return Err(wrong("`fieldref` names no field".into()).help("write the other field"));
+        }
         Draft::Raw(text) => Matcher::FieldRef {
             field: FieldPath::new(&text),
             relation: asked.relation.unwrap_or(TextRelation::Equals),

@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 
 use ipnet::IpNet;
 
-use super::pattern::{Pattern, lower};
+use super::pattern::{Pattern, fold};
 use super::regex::TextRegex;
 use crate::event::{FieldPath, Value};
 use crate::time::Timestamp;
@@ -14,16 +14,16 @@ use crate::time::Timestamp;
 #[derive(Clone, Copy, Debug)]
 pub enum Number {
     /// An integer.
-    Int(i64),
+    Int(i128),
     /// Anything else.
     Float(f64),
 }
 
 impl Number {
-    fn bits(self) -> (bool, u64) {
+    fn bits(self) -> (bool, u128) {
         match self {
             Self::Int(n) => (false, n.cast_unsigned()),
-            Self::Float(n) => (true, n.to_bits()),
+            Self::Float(n) => (true, n.to_bits().into()),
         }
     }
 }
@@ -74,6 +74,20 @@ pub enum DatePart {
     Month,
     /// Year.
     Year,
+}
+
+impl DatePart {
+    /// The values that it can have (Sigma modifiers appendix).
+    pub fn range(self) -> std::ops::RangeInclusive<i64> {
+        match self {
+            Self::Minute => 0..=59,
+            Self::Hour => 0..=23,
+            Self::Day => 1..=31,
+            Self::Week => 1..=53,
+            Self::Month => 1..=12,
+            Self::Year => 0..=9999,
+        }
+    }
 }
 
 /// How a `fieldref` compares the two texts.
@@ -142,8 +156,8 @@ impl Number {
 }
 
 /// The integer that this text is the decimal form of: no sign `+`, no leading zero, no blank.
-fn canonical_int(text: &str) -> Option<i64> {
-    let n: i64 = text.parse().ok()?;
+fn canonical_int(text: &str) -> Option<i128> {
+    let n: i128 = text.parse().ok()?;
     (n.to_string() == text).then_some(n)
 }
 
@@ -164,8 +178,8 @@ impl Comparison {
 /// Compares the event's number (or text that is one) with the rule's, integers exactly.
 pub fn compare(value: &Value<'_>, n: Number) -> Option<std::cmp::Ordering> {
     let ints = |a: i128| match n {
-        Number::Int(b) => Some(a.cmp(&i128::from(b))),
-        Number::Float(b) => (a as f64).partial_cmp(&b),
+        Number::Int(b) => Some(a.cmp(&b)),
+        Number::Float(b) => compare_float_int(b, a).map(std::cmp::Ordering::reverse),
     };
     let float = |a: f64| match n {
         Number::Int(b) => compare_float_int(a, b),
@@ -175,8 +189,8 @@ pub fn compare(value: &Value<'_>, n: Number) -> Option<std::cmp::Ordering> {
         Value::Int(a) => ints(i128::from(*a)),
         Value::UInt(a) => ints(i128::from(*a)),
         Value::Float(a) => float(*a),
-        Value::Str(s) => match s.trim().parse::<i64>() {
-            Ok(a) => ints(i128::from(a)),
+        Value::Str(s) => match s.trim().parse::<i128>() {
+            Ok(a) => ints(a),
             // Rust reads `inf` and `nan`, too; as a value of an event they are text.
             Err(_) => s.trim().parse().ok().filter(|n: &f64| n.is_finite()).and_then(float),
         },
@@ -184,21 +198,18 @@ pub fn compare(value: &Value<'_>, n: Number) -> Option<std::cmp::Ordering> {
     }
 }
 
-/// Exact beyond 2⁵³, where an i64 does not fit in a float.
-fn compare_float_int(a: f64, b: i64) -> Option<std::cmp::Ordering> {
+/// Exact beyond 2⁵³, where not every integer is a float.
+fn compare_float_int(a: f64, b: i128) -> Option<std::cmp::Ordering> {
     if a.is_nan() {
         return None;
     }
-    if a.abs() < 9.2e18 {
+    // Below the limits of i128 a float's floor is an exact integer.
+    if a.abs() < 1e36 {
         let whole = a.floor();
-        let order = (whole as i64).cmp(&b);
-        return Some(order.then(if a > whole {
-            std::cmp::Ordering::Greater
-        } else {
-            std::cmp::Ordering::Equal
-        }));
+        let rest = if a > whole { std::cmp::Ordering::Greater } else { std::cmp::Ordering::Equal };
+        return Some((whole as i128).cmp(&b).then(rest));
     }
-    a.partial_cmp(&(b as f64))
+    a.partial_cmp(&0.0)
 }
 
 /// Whether the text is an address, and in that network.
@@ -211,17 +222,28 @@ pub fn date_part(value: &Value<'_>, part: DatePart) -> Option<i64> {
     let time = match value {
         Value::Int(n) => Timestamp::from_epoch_number(*n),
         Value::Float(n) => Timestamp::from_epoch_float(*n)?,
-        Value::Str(s) => Timestamp::parse(s)?,
+        Value::Str(s) => match s.parse::<jiff::civil::Date>() {
+            Ok(date) if s.len() == 10 => return day_part(date, part),
+            _ => Timestamp::parse(s)?,
+        },
         _ => return None,
     };
     let at = time.civil()?;
     Some(match part {
         DatePart::Minute => at.minute().into(),
         DatePart::Hour => at.hour().into(),
-        DatePart::Day => at.day().into(),
-        DatePart::Week => at.date().iso_week_date().week().into(),
-        DatePart::Month => at.month().into(),
-        DatePart::Year => at.year().into(),
+        part => return day_part(at.date(), part),
+    })
+}
+
+/// A part of a date without a time.
+fn day_part(date: jiff::civil::Date, part: DatePart) -> Option<i64> {
+    Some(match part {
+        DatePart::Day => date.day().into(),
+        DatePart::Week => date.iso_week_date().week().into(),
+        DatePart::Month => date.month().into(),
+        DatePart::Year => date.year().into(),
+        DatePart::Minute | DatePart::Hour => return None,
     })
 }
 
@@ -233,7 +255,7 @@ pub fn texts_relate(left: &str, right: &str, relation: TextRelation, cased: bool
         TextRelation::StartsWith => a.starts_with(b),
         TextRelation::EndsWith => a.ends_with(b),
     };
-    if cased { relate(left, right) } else { relate(&lower(left), &lower(right)) }
+    if cased { relate(left, right) } else { relate(&fold(left), &fold(right)) }
 }
 
 #[cfg(test)]
@@ -243,7 +265,7 @@ mod tests {
 
     #[test]
     fn integers_beyond_two_to_the_53_compare_exactly() {
-        let big = 9_007_199_254_740_992;
+        let big: i64 = 9_007_199_254_740_992;
         for (value, order) in [
             (Value::Int(big + 1), Greater),
             (Value::Int(big), Equal),
@@ -251,10 +273,13 @@ mod tests {
             (Value::Float(0.5), Less),
             (Value::UInt(u64::MAX), Greater),
             (Value::Str("9007199254740993".into()), Greater),
+            (Value::Float(-1e300), Less),
         ] {
-            assert_eq!(compare(&value, Number::Int(big)), Some(order), "{value:?}");
+            assert_eq!(compare(&value, Number::Int(big.into())), Some(order), "{value:?}");
         }
         assert_eq!(compare(&Value::Float(-0.5), Number::Int(-1)), Some(Greater));
+        assert_eq!(compare(&Value::Int(big + 1), Number::Float(big as f64)), Some(Greater));
+        assert_eq!(compare(&Value::Int(1), Number::Float(1.5)), Some(Less));
         assert_eq!(compare(&Value::Str("x".into()), Number::Int(1)), None);
     }
 

@@ -13,10 +13,12 @@ mod item;
 mod link;
 mod lint;
 mod matcher;
+mod migrate;
 mod pattern;
 mod placeholder;
 mod processing;
 mod regex;
+mod shown;
 mod tree;
 mod yaml;
 
@@ -31,7 +33,8 @@ pub use matcher::{
     Comparison, DatePart, Matcher, Number, TextRelation, compare, date_part, in_network,
     texts_relate,
 };
-pub use pattern::{Part, Pattern, lower};
+pub use migrate::{Converted, Migrated, Reason, Refusal, migrate};
+pub use pattern::{Part, Pattern, fold};
 pub use placeholder::{Placeholders, parse as parse_placeholders};
 pub use processing::{ProcessingPipeline, RuleView, View};
 pub use regex::TextRegex;

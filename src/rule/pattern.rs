@@ -69,10 +69,10 @@ impl Pattern {
     }
 
     /// Whether it matches the whole of a text, in the plainest way: after each part, where in the text
-    /// it may end. Case does not count unless `cased`; lower case is Unicode's, as pySigma's.
+    /// it may end. Case does not count unless `cased`.
     pub fn matches(&self, text: &str, cased: bool) -> bool {
-        let fold = |s: &str| if cased { s.to_owned() } else { s.to_lowercase() };
-        let text = fold(text);
+        let folded = |s: &str| if cased { s.to_owned() } else { fold(s).into_owned() };
+        let text = folded(text);
         let mut ends = vec![0];
         for part in &self.0 {
             ends = match part {
@@ -85,7 +85,7 @@ impl Pattern {
                     .filter_map(|end| Some(end + text[end..].chars().next()?.len_utf8()))
                     .collect(),
                 Part::Text(t) => {
-                    let t = fold(t);
+                    let t = folded(t);
                     let fits = |end: &usize| text[*end..].starts_with(t.as_str());
                     ends.into_iter().filter(fits).map(|end| end + t.len()).collect()
                 }
@@ -194,12 +194,21 @@ impl Pattern {
     }
 }
 
-/// Lower case by Unicode, borrowed when the text already is.
-pub fn lower(text: &str) -> Cow<'_, str> {
+/// Text as it is compared when case does not count, borrowed when it already is so.
+///
+/// One character stays one character (Unicode's simple lower case), and the final sigma is a sigma:
+/// with the full mapping, which looks at what stands around a letter, `contains` could miss text that
+/// is there, and `?` would be one letter but two characters of `İ`.
+pub fn fold(text: &str) -> Cow<'_, str> {
+    let folded = |c: char| match c {
+        c if c.is_ascii() => c.to_ascii_lowercase(),
+        'ς' => 'σ',
+        c => c.to_lowercase().next().unwrap_or(c),
+    };
     if text.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase()) {
         Cow::Borrowed(text)
     } else {
-        Cow::Owned(text.to_lowercase())
+        Cow::Owned(text.chars().map(folded).collect())
     }
 }
 
@@ -235,6 +244,9 @@ mod tests {
             ("", "", true),
             ("*", "", true),
             ("ÄÖ*", "äöü", true),
+            ("*ΟΔΟΣ*", "οδοσα", true),
+            ("ΟΔΟΣ", "οδος", true),
+            ("a?c", "aİc", true),
         ] {
             assert_eq!(matches(pattern, text), expect, "{pattern} on {text}");
         }

@@ -8,6 +8,7 @@ use std::ops::Range;
 use super::condition::{self, Condition};
 use super::diagnostic::{Code, Diagnostic, Place};
 use super::yaml::{Key, Node, Yaml};
+use crate::limits::RULE_REGEXES_MAX;
 
 /// The detection part of a rule or filter.
 #[derive(Clone, Debug)]
@@ -53,6 +54,9 @@ pub struct Modifier {
     pub at: Range<usize>,
 }
 
+/// Words of the condition language; a selection of that name could not be named.
+const RESERVED: &[&str] = &["and", "or", "not", "of", "them", "all", "any"];
+
 impl DetectionTree {
     /// Reads `detection:` or the same part of a filter. `reserved` names keys that are no selections.
     /// What is wrong is added to `found`; `None` when anything was.
@@ -74,6 +78,11 @@ impl DetectionTree {
         let names: Vec<&str> = written().map(|(k, _)| k.text.as_str()).collect();
         let mut selections = Vec::new();
         for (key, body) in written() {
+            if RESERVED.contains(&key.text.as_str()) || key.text.trim().is_empty() {
+                let what = format!("a selection cannot be called `{}`", key.text);
+                let help = "conditions read this word as an operator; give it another name";
+                found.push(Diagnostic::error(Code::Shape, key.place, what).help(help));
+            }
             match Selection::read(body) {
                 Ok(selection) => selections.push((key.clone(), selection)),
                 Err(diagnostic) => found.push(diagnostic),
@@ -86,6 +95,7 @@ impl DetectionTree {
                     .help("name what to look for: `selection: {Image|endswith: '\\cmd.exe'}`"),
             );
         }
+        bound_regexes(&selections, found);
         let conditions = conditions(node, &names, found);
         if errors(found) > wrong_before {
             return None;
@@ -106,6 +116,21 @@ impl DetectionTree {
                 found.push(Diagnostic::warning(Code::UnusedSelection, key.place, what).help(help));
             }
         }
+    }
+}
+
+fn bound_regexes(selections: &[(Key, Selection)], found: &mut Vec<Diagnostic>) {
+    let mut items = Vec::new();
+    selections.iter().for_each(|(_, s)| s.items(&mut items));
+    let mut left = RULE_REGEXES_MAX;
+    for item in items.iter().filter(|i| i.has("re")) {
+        let Some(less) = left.checked_sub(item.values.len()) else {
+            let what = format!("more than {RULE_REGEXES_MAX} regular expressions in one rule");
+            let help = "join them by `|`, or split the rule";
+            found.push(Diagnostic::error(Code::Value, item.place, what).help(help));
+            return;
+        };
+        left = less;
     }
 }
 
@@ -149,7 +174,8 @@ impl Selection {
         match &node.value {
             Yaml::Map(members) if members.is_empty() => Err(empty(node)),
             Yaml::Map(members) => {
-                Ok(Self::All(members.iter().map(|(k, v)| DetectionItem::read(k, v)).collect()))
+                let items = members.iter().map(|(k, v)| DetectionItem::read(k, v));
+                Ok(Self::All(items.collect::<Result<_, _>>()?))
             }
             Yaml::Seq(parts) if parts.is_empty() => Err(empty(node)),
             Yaml::Seq(parts) => {
@@ -203,7 +229,7 @@ impl Selection {
 }
 
 impl DetectionItem {
-    fn read(key: &Key, value: &Node) -> Selection {
+    fn read(key: &Key, value: &Node) -> Result<Selection, Diagnostic> {
         let mut parts = key.text.split('|');
         // Spaces are no part of a field's name (Sigma rules specification, Field Usage).
         let written = parts.next().unwrap_or_default();
@@ -225,9 +251,17 @@ impl DetectionItem {
                 }
             });
         }
+        if written.trim().is_empty() && !written.is_empty() {
+            return Err(Diagnostic::error(
+                Code::Shape,
+                key.place,
+                "the name of the field is blank",
+            )
+            .help("name a field, or begin with `|` for keywords"));
+        }
         let field = (!written.is_empty()).then(|| written.replace(' ', ""));
         let processed_by = Vec::new();
-        Selection::Item(Self { place: key.place, field, modifiers, values, processed_by })
+        Ok(Selection::Item(Self { place: key.place, field, modifiers, values, processed_by }))
     }
 
     /// Whether it has that modifier.

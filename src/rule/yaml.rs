@@ -28,9 +28,9 @@ pub enum Yaml {
     Null,
     /// A YAML 1.1 boolean.
     Bool(bool),
-    /// An integer in i64.
-    Int(i64),
-    /// A number with a point or exponent, or an integer beyond i64.
+    /// An integer.
+    Int(i128),
+    /// A number with a point or exponent, or an integer beyond i128.
     Float(f64),
     /// Text; dates stay text.
     Str(String),
@@ -353,7 +353,7 @@ fn int(text: &str) -> Option<Yaml> {
     }
     let sign = if negative { -1 } else { 1 };
     match i128::from_str_radix(digits, radix).map(|n| n * sign) {
-        Ok(n) => Some(i64::try_from(n).map_or(Yaml::Float(n as f64), Yaml::Int)),
+        Ok(n) => Some(Yaml::Int(n)),
         Err(_) => {
             let digits = digits.chars().filter_map(|c| c.to_digit(radix));
             let size = digits.fold(0.0, |n, d| n * f64::from(radix) + f64::from(d));
@@ -364,11 +364,11 @@ fn int(text: &str) -> Option<Yaml> {
 
 /// `1:30` is ninety to a YAML 1.1 loader: digits in base sixty.
 fn sexagesimal(body: &str, negative: bool) -> Option<Yaml> {
-    let mut total: i64 = 0;
+    let mut total: i128 = 0;
     for (i, part) in body.split(':').enumerate() {
         let part: String = part.chars().filter(|c| i > 0 || *c != '_').collect();
         let short = i == 0 || (part.len() <= 2 && !part.is_empty());
-        let n: i64 = part.chars().all(|c| c.is_ascii_digit()).then(|| part.parse().ok())??;
+        let n: i128 = part.chars().all(|c| c.is_ascii_digit()).then(|| part.parse().ok())??;
         if !short || (i > 0 && n > 59) {
             return None;
         }
@@ -435,7 +435,7 @@ mod tests {
             ("10.0.0.1", text("10.0.0.1")),
             ("-", text("-")),
             (".", text(".")),
-            ("18446744073709551616", Yaml::Float(18446744073709551616.0)),
+            ("18446744073709551616", Yaml::Int(18446744073709551616)),
             ("-0x1000000000000000000000000000000000", Yaml::Float(-(2f64.powi(132)))),
         ] {
             assert_eq!(resolve(plain), expect, "{plain}");

@@ -192,7 +192,10 @@ pub fn load_mappings(names: &[String]) -> Result<Vec<Mapping>, LoadError> {
 }
 
 /// Files that were named, and YAML files in folders that were named, sorted, each once.
-fn yaml_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, LoadError> {
+///
+/// # Errors
+/// When a path cannot be read.
+pub fn yaml_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, LoadError> {
     let mut files = Vec::new();
     for path in paths {
         let read = |source| LoadError::Read { path: path.clone(), source };

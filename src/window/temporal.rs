@@ -2,6 +2,7 @@
 
 use super::{Change, Episode, Evidence, Happening};
 use crate::ids::Coordinate;
+use crate::limits::INSTANT_EVENTS_MAX;
 use crate::time::Timestamp;
 
 type Seen = Option<(Timestamp, Coordinate)>;
@@ -38,46 +39,87 @@ impl TemporalWindow {
     }
 }
 
-/// For each prefix of the inputs, the latest times at which it was completed in order.
+/// Events for inputs 0..=i, in order.
+type Chain = Vec<(Timestamp, Coordinate)>;
+
+/// For each prefix of the inputs, the chain of events that completes it.
+///
+/// Of all chains the one with the latest start is kept: it stays within the timespan longest. Events of
+/// one instant are put in order once more each time another comes: those of one partition stand in
+/// its order, between partitions either may have been first, and one event is not two steps.
 #[derive(Clone, Debug, Default)]
 pub struct OrderedWindow {
-    /// `chains[i]`: events for inputs 0..=i in order, that with the latest start.
-    chains: Vec<Vec<(Timestamp, Coordinate)>>,
+    /// `chains[i]`: of the events before this instant.
+    chains: Vec<Chain>,
+    /// Which input matched which event of this instant.
+    instant: Vec<(usize, Coordinate)>,
     pub(super) episode: Option<Episode>,
     last: Timestamp,
 }
 
 impl OrderedWindow {
     pub(super) fn new(inputs: usize) -> Self {
-        Self { chains: vec![Vec::new(); inputs], ..Self::default() }
+        Self { chains: vec![Chain::new(); inputs], ..Self::default() }
     }
 
     pub(super) fn last(&self) -> Timestamp {
         self.last
     }
 
-    /// An event for input i extends the chain for the inputs before it. Of all chains the one with the
-    /// latest start is kept: it stays within the timespan longest.
     pub(super) fn apply(&mut self, timespan: i64, what: &Happening<'_>) -> Change {
         if what.time.since(self.last) > timespan {
             self.episode = None;
         }
-        self.last = what.time;
-        let mut chain = match what.input {
-            0 => Vec::new(),
-            i => self.chains.get(i - 1).cloned().unwrap_or_default(),
-        };
-        // One event is not two steps, even if it matches both rules.
-        let possible =
-            chain.len() == what.input && chain.last().is_none_or(|(_, at)| at != what.at);
-        chain.push((what.time, what.at.clone()));
-        let complete =
-            possible && chain.len() == self.chains.len() && what.time.since(chain[0].0) <= timespan;
-        if possible && let Some(slot) = self.chains.get_mut(what.input) {
-            slot.clone_from(&chain);
+        if what.time > self.last {
+            let chains = self.candidates().into_iter();
+            self.chains = chains.map(|c| latest(c.into_iter()).unwrap_or_default()).collect();
+            self.instant.clear();
         }
-        change(&mut self.episode, complete, &chain, what)
+        self.last = what.time;
+        if self.instant.len() < INSTANT_EVENTS_MAX {
+            self.instant.push((what.input, what.at.clone()));
+        }
+        let complete = self.candidates().pop().unwrap_or_default().into_iter().filter(|chain| {
+            let within = chain.first().is_some_and(|(t, _)| what.time.since(*t) <= timespan);
+            within && chain.iter().any(|(_, at)| at == what.at)
+        });
+        let chain = latest(complete);
+        let holds = chain.is_some();
+        change(&mut self.episode, holds, &chain.unwrap_or_default(), what)
     }
+
+    /// For each prefix, the chain from before this instant and those that end with an event of it.
+    fn candidates(&self) -> Vec<Vec<Chain>> {
+        let mut all: Vec<Vec<Chain>> = Vec::with_capacity(self.chains.len());
+        for (input, before) in self.chains.iter().enumerate() {
+            let mut here: Vec<Chain> = Vec::new();
+            here.extend((!before.is_empty()).then(|| before.clone()));
+            for (_, at) in self.instant.iter().filter(|(i, _)| *i == input) {
+                let shorter = match input {
+                    0 => Some(Chain::new()),
+                    i => latest(all[i - 1].iter().filter(|c| self.may_follow(c, at)).cloned()),
+                };
+                here.extend(shorter.map(|mut chain| {
+                    chain.push((self.last, at.clone()));
+                    chain
+                }));
+            }
+            all.push(here);
+        }
+        all
+    }
+
+    /// Whether an event of this instant may come after the last one of a chain.
+    fn may_follow(&self, chain: &Chain, at: &Coordinate) -> bool {
+        chain.last().is_some_and(|(time, last)| {
+            let elsewhere = (&last.topic, last.partition) != (&at.topic, at.partition);
+            *time < self.last || elsewhere || last.offset < at.offset
+        })
+    }
+}
+
+fn latest(chains: impl Iterator<Item = Chain>) -> Option<Chain> {
+    chains.max_by_key(|chain| chain.first().map(|(time, _)| *time))
 }
 
 /// Begins an episode when the condition holds, or lets a running one grow.

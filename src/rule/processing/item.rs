@@ -4,9 +4,9 @@ use super::gate::ValueTest;
 use super::run::Refusal;
 use super::transformation::{Hashes, ProcessingItem, Transformation};
 use super::value;
-use crate::rule::item::{Shown, shown};
 use crate::rule::matcher::Number;
 use crate::rule::pattern::Pattern;
+use crate::rule::shown::{Shown, shown};
 use crate::rule::tree::{DetectionItem, Selection};
 use crate::rule::yaml::{Node, Yaml};
 

@@ -37,7 +37,7 @@ pub struct ProcessingPipeline {
     /// Its name, else that of its file.
     pub name: String,
     /// Pipelines with a lower number come first.
-    pub priority: i64,
+    pub priority: i128,
     file: Arc<str>,
     vars: BTreeMap<String, Vec<String>>,
     items: Vec<ProcessingItem>,

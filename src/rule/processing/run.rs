@@ -13,8 +13,8 @@ use crate::event::Logsource;
 use crate::rule::condition::Condition;
 use crate::rule::diagnostic::Place;
 use crate::rule::header::Header;
-use crate::rule::item::{Shown, shown};
 use crate::rule::placeholder;
+use crate::rule::shown::{Shown, shown};
 use crate::rule::tree::{DetectionItem, DetectionTree, Selection};
 use crate::rule::yaml::{Key, Node, Yaml};
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::detect::Engine;
 use crate::event::Event;
-use crate::rule::item::{Shown, shown};
+use crate::rule::shown::{Shown, shown};
 use crate::rule::tree::{DetectionItem, Selection};
 use crate::rule::yaml::Key;
 use crate::rule::{Number, Options, RuleSet, Severity};

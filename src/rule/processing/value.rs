@@ -270,7 +270,7 @@ fn pieces(text: &str) -> Result<Vec<Piece>, String> {
 /// The number that a text is.
 pub fn number(text: &str) -> Option<Yaml> {
     let text = text.trim();
-    if let Ok(n) = text.parse::<i64>() {
+    if let Ok(n) = text.parse::<i128>() {
         return Some(Yaml::Int(n));
     }
     text.parse::<f64>().ok().filter(|n| n.is_finite()).map(Yaml::Float)
