@@ -29,6 +29,9 @@ pub const REGEX_BYTES_MAX: usize = 2 << 20;
 /// Regular expressions of one rule: each may take milliseconds to compile.
 pub const RULE_REGEXES_MAX: usize = 1_000;
 
+/// Custom attributes of one rule, as JSON: every alert carries them.
+pub const CUSTOM_BYTES_MAX: usize = 16 << 10;
+
 /// Steps that a regular expression with look-around or back-references may take on one value.
 pub const REGEX_STEPS_MAX: usize = 100_000;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::diagnostic::{Code, Diagnostic, Place};
 use super::yaml::{Node, Yaml};
 use crate::ids::{RuleId, hex, stable_hash};
+use crate::limits::CUSTOM_BYTES_MAX;
 
 /// Sigma's levels, in rising order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,8 +73,10 @@ pub struct Header {
     pub fields: Vec<String>,
     /// Licence of the rule.
     pub license: Option<String>,
-    /// Every other member of the head, such as `date` and custom attributes.
+    /// Every other member of the head, such as `date` and custom attributes, for pipelines to ask.
     pub attributes: Vec<(String, Node)>,
+    /// Keys at the top of the document that Sigma does not know.
+    pub custom: serde_json::Map<String, serde_json::Value>,
     /// The file it came from.
     pub file: Arc<str>,
     /// Where its id stands, else its name or title.
@@ -106,6 +109,7 @@ impl Header {
             fields: list(node, "fields"),
             license: optional(node, "license")?,
             attributes: attributes(node),
+            custom: custom(node)?,
             file: Arc::clone(file),
             place: place(node),
             version: hex(&hash),
@@ -142,6 +146,49 @@ fn attributes(node: &Node) -> Vec<(String, Node)> {
 fn place(node: &Node) -> Place {
     let named = ["id", "name", "title"].into_iter().find_map(|name| node.get(name));
     named.map_or(node.place, |n| n.place)
+}
+
+/// Keys of a document that Sigma, or this service, gives a meaning (Sigma rules, correlation and
+/// filters specifications). All others are the rule author's own.
+const KNOWN: &[&str] = &[
+    "action",
+    "anomaly",
+    "author",
+    "correlation",
+    "date",
+    "description",
+    "detection",
+    "falsepositives",
+    "fields",
+    "filter",
+    "generate",
+    "id",
+    "level",
+    "license",
+    "logsource",
+    "modified",
+    "name",
+    "references",
+    "related",
+    "scope",
+    "status",
+    "tags",
+    "taxonomy",
+    "title",
+];
+
+/// Custom attributes are kept and travel with alerts (Sigma rules specification).
+fn custom(node: &Node) -> Result<serde_json::Map<String, serde_json::Value>, Diagnostic> {
+    let own = node.members().iter().filter(|(k, _)| !KNOWN.contains(&k.text.as_str()));
+    let custom: serde_json::Map<_, _> = own.map(|(k, v)| (k.text.clone(), v.to_json())).collect();
+    let bytes = serde_json::to_vec(&custom).map_or(0, |v| v.len());
+    if bytes <= CUSTOM_BYTES_MAX {
+        return Ok(custom);
+    }
+    let what =
+        format!("custom attributes of {bytes} bytes are over the limit of {CUSTOM_BYTES_MAX}");
+    Err(Diagnostic::error(Code::Shape, node.place, what)
+        .help("they travel with every alert: keep what is long elsewhere and name where"))
 }
 
 fn optional(node: &Node, name: &str) -> Result<Option<String>, Diagnostic> {

@@ -148,7 +148,9 @@ impl Number {
         match value {
             Value::Str(s) => match self {
                 Self::Int(n) => canonical_int(s) == Some(n),
-                Self::Float(f) => s.parse() == Ok(f) && s.starts_with(|c: char| c != '+'),
+                Self::Float(f) => {
+                    Value::Float(f).text().as_deref() == Some(s) || f.to_string() == **s
+                }
             },
             value => compare(value, self) == Some(std::cmp::Ordering::Equal),
         }
@@ -217,6 +219,9 @@ pub fn in_network(text: &str, net: &IpNet) -> bool {
     text.parse::<std::net::IpAddr>().is_ok_and(|ip| net.contains(&ip))
 }
 
+/// Digits from which on a text is an epoch number: nine were reached in 1973.
+const EPOCH_DIGITS_MIN: usize = 9;
+
 /// A part of the date that a value is, UTC; `None` when it is no date.
 pub fn date_part(value: &Value<'_>, part: DatePart) -> Option<i64> {
     let time = match value {
@@ -224,6 +229,8 @@ pub fn date_part(value: &Value<'_>, part: DatePart) -> Option<i64> {
         Value::Float(n) => Timestamp::from_epoch_float(*n)?,
         Value::Str(s) => match s.parse::<jiff::civil::Date>() {
             Ok(date) if s.len() == 10 => return day_part(date, part),
+            // A text of few digits is a day or a month perhaps, but no seconds since 1970.
+            _ if s.len() < EPOCH_DIGITS_MIN => return None,
             _ => Timestamp::parse(s)?,
         },
         _ => return None,
@@ -290,5 +297,10 @@ mod tests {
             assert_eq!(n.equals(&Value::Str(text.into())), expect, "{text}");
         }
         assert!(n.equals(&Value::Float(42.0)));
+        let n = Number::Float(-0.5);
+        for (text, expect) in [("-0.5", true), ("-.5", false), ("-0.50", false)] {
+            assert_eq!(n.equals(&Value::Str(text.into())), expect, "{text}");
+        }
+        assert!(Number::Float(42.0).equals(&Value::Str("42".into())));
     }
 }

@@ -82,6 +82,25 @@ impl Node {
         }
     }
 
+    /// The same as JSON; integers beyond 64 bits and numbers that JSON has not become text.
+    pub fn to_json(&self) -> serde_json::Value {
+        use serde_json::Value as Json;
+        match &self.value {
+            Yaml::Null => Json::Null,
+            Yaml::Bool(b) => Json::Bool(*b),
+            Yaml::Int(n) => i64::try_from(*n).map_or_else(|_| n.to_string().into(), Json::from),
+            Yaml::Float(n) => {
+                serde_json::Number::from_f64(*n).map_or_else(|| n.to_string().into(), Json::Number)
+            }
+            Yaml::Str(s) => Json::String(s.clone()),
+            Yaml::Seq(items) => items.iter().map(Self::to_json).collect(),
+            Yaml::Map(members) => {
+                let member = |(k, v): &(Key, Self)| (k.text.clone(), v.to_json());
+                Json::Object(members.iter().map(member).collect())
+            }
+        }
+    }
+
     /// What it is called in an error.
     pub fn kind(&self) -> &'static str {
         match self.value {
