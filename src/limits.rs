@@ -38,6 +38,9 @@ pub const REGEX_STEPS_MAX: usize = 100_000;
 /// Values that the placeholders of one value of a rule may be replaced by.
 pub const PLACEHOLDER_FORMS_MAX: usize = 10_000;
 
+/// Depth of `nest` in a processing pipeline.
+pub const PIPELINE_NESTING_MAX: usize = 8;
+
 /// Dashes of one `windash` value: each has five forms, and the forms multiply.
 pub const WINDASH_DASHES_MAX: usize = 3;
 

@@ -151,7 +151,9 @@ fn alerts(rules: &str, events: &[(i64, &str)]) -> Vec<(Vec<String>, f64)> {
         let at = Coordinate { topic: "t".into(), partition: 0, offset };
         let time = Timestamp(second * 1_000_000);
         let payload = Some(event.as_bytes());
-        let record = Record { at, payload, timestamp: Some(time), reference: time, now: None };
+        let headers = &[];
+        let record =
+            Record { at, payload, headers, timestamp: Some(time), reference: time, now: None };
         let mut output = FilterOutput::default();
         filter.record(&record, &mut output);
         assert_eq!((output.alerts.len(), output.rejects.len()), (0, 0));

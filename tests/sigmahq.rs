@@ -49,7 +49,8 @@ fn every_core_rule_loads_and_placeholders_need_lists() {
         let name = error.message.split('%').nth(1).expect("the message names the placeholder");
         lists.insert(name.to_owned(), vec!["one".to_owned(), "two*".to_owned()]);
     }
-    let (all, found) = RuleSet::compile_with(texts(), &Options { placeholders: lists });
+    let (all, found) =
+        RuleSet::compile_with(texts(), &Options { placeholders: lists, ..Options::default() });
     let errors: Vec<_> = found.iter().filter(|d| d.severity == Severity::Error).collect();
     assert!(errors.is_empty(), "{errors:#?}");
     assert_eq!(all.len(), files.len());

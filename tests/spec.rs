@@ -163,8 +163,13 @@ fn detect(case: &Case, rules: &Arc<RuleSet>, events: &Events, wrong: &mut Wrong)
         }
         for &hit in &hits {
             let at = Coordinate { topic: "spec".into(), partition: 0, offset: 0 };
-            let alert =
-                watchfire::alert::of_detection(&rules.detections[hit], &event, &at, Timestamp(0));
+            let alert = watchfire::alert::of_detection(
+                &rules.detections[hit],
+                0,
+                &event,
+                &at,
+                Timestamp(0),
+            );
             let body = String::from_utf8_lossy(&alert.body);
             missing.retain(|part| !body.contains(part));
         }

@@ -67,9 +67,10 @@ impl Gap {
 /// The id under which gaps are published.
 pub const GAP_RULE: &str = "watchfire.data_loss";
 
-/// The alert for a match of a rule that needs nothing else.
+/// The alert for a match of a rule that needs nothing else, in the view in which it matched.
 pub fn of_detection(
     rule: &DetectionRule,
+    view: usize,
     event: &Event<'_>,
     at: &Coordinate,
     time: Timestamp,
@@ -82,7 +83,7 @@ pub fn of_detection(
         &at.partition.to_le_bytes(),
         &at.offset.to_le_bytes(),
     ]);
-    let seen = ocsf::named_fields(event, &head.fields);
+    let seen = ocsf::named_fields(event, rule.changed(view).map_or(&head.fields, |v| &v.shown));
     let said: Vec<String> = seen.iter().map(|(n, v)| format!("{n}={v}")).collect();
     let summary = match said.as_slice() {
         [] => head.title.clone(),

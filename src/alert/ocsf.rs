@@ -181,8 +181,9 @@ impl Draft<'_> {
             "references": head.references, "tags": head.tags,
             "falsepositives": head.falsepositives,
         });
-        if !head.custom.is_empty() {
-            ours["rule"]["custom"] = head.custom.clone().into();
+        let custom = head.custom();
+        if !custom.is_empty() {
+            ours["rule"]["custom"] = custom.into();
         }
         ours["revision"] = self.revision.into();
         ours["rule_hash"] = head.version.as_str().into();

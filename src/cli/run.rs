@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::config::Config;
-use crate::runtime::{Service, load_rules};
+use crate::runtime::{RuleFiles, Service, load_rules};
 
 /// Run the service: read sources from Kafka, publish alerts, serve the API, call webhooks.
 ///
@@ -23,7 +23,11 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<u8> {
     super::logging::start(args.log_format, "info");
     let config = Config::load(&args.config)?;
-    let loaded = load_rules(&config.rules)?;
+    let loaded = load_rules(&RuleFiles {
+        rules: config.rules.clone(),
+        placeholders: config.placeholders.clone(),
+        pipelines: config.sources.iter().map(|s| s.pipelines.clone()).collect(),
+    })?;
     for diagnostic in &loaded.diagnostics {
         eprintln!("{diagnostic}");
     }

@@ -75,6 +75,9 @@ pub struct Config {
     pub sources: Vec<Source>,
     /// Rule files and folders.
     pub rules: Vec<PathBuf>,
+    /// File with lists of values for the placeholders of rules.
+    #[serde(default)]
+    pub placeholders: Option<PathBuf>,
     /// The service's own topics.
     #[serde(default)]
     pub topics: Topics,
@@ -132,6 +135,9 @@ pub struct Source {
     /// syslog and none for JSON.
     #[serde(default)]
     pub mappings: Vec<String>,
+    /// Processing pipelines that fit the rules to its events: files or folders.
+    #[serde(default)]
+    pub pipelines: Vec<PathBuf>,
     /// How far events may be behind the latest of their partition and still count for correlations.
     #[serde(default = "default_lateness", deserialize_with = "duration")]
     pub lateness: Micros,
@@ -302,6 +308,8 @@ impl Config {
             }
         };
         self.rules.iter_mut().for_each(resolve);
+        self.placeholders.iter_mut().for_each(resolve);
+        self.sources.iter_mut().flat_map(|s| s.pipelines.iter_mut()).for_each(resolve);
         let sources = self.sources.iter_mut();
         for name in sources.flat_map(|s| s.mappings.iter_mut().chain(&mut s.tables)) {
             let is_path = name.contains(['/', '.']);

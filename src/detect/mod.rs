@@ -20,6 +20,8 @@ pub struct Engine {
     rules: Arc<RuleSet>,
     program: Arc<Program>,
     answers: Answers,
+    /// How the rules are seen: see [`DetectionRule::seen`](crate::rule::DetectionRule::seen).
+    view: usize,
     /// The rules that apply to a kind of source, by index.
     plans: HashMap<EventSource, Arc<[usize]>>,
 }
@@ -27,8 +29,13 @@ pub struct Engine {
 impl Engine {
     /// For a linked rule set.
     pub fn new(rules: Arc<RuleSet>) -> Self {
-        let program = Arc::new(Program::new(&rules));
-        Self { rules, program, answers: Answers::default(), plans: HashMap::new() }
+        Self::for_view(rules, 0)
+    }
+
+    /// For a linked rule set in one of its views; 0 is the plain one.
+    pub fn for_view(rules: Arc<RuleSet>, view: usize) -> Self {
+        let program = Arc::new(Program::new(&rules, view));
+        Self { rules, program, answers: Answers::default(), view, plans: HashMap::new() }
     }
 
     /// The rules it runs.
@@ -46,7 +53,10 @@ impl Engine {
         if let Some(plan) = self.plans.get(source) {
             return Arc::clone(plan);
         }
-        let applies = |index: &usize| self.rules.detections[*index].logsource.admits(source);
+        let applies = |index: &usize| {
+            let seen = self.rules.detections[*index].seen(self.view);
+            seen.is_some_and(|(logsource, _)| logsource.admits(source))
+        };
         let plan: Arc<[usize]> = (0..self.rules.detections.len()).filter(applies).collect();
         if self.plans.len() >= PLANS_MAX {
             self.plans.clear();

@@ -74,10 +74,17 @@ pub struct Answers {
 }
 
 impl Program {
-    /// Compiles all rules of a set.
-    pub fn new(rules: &RuleSet) -> Self {
+    /// Compiles all rules of a set as one of its views sees them; those that it does not have never
+    /// match.
+    pub fn new(rules: &RuleSet, view: usize) -> Self {
         let mut compiler = Compiler::default();
-        let tests = rules.detections.iter().map(|r| compiler.test(&r.condition)).collect();
+        let seen = rules.detections.iter().map(|rule| rule.seen(view));
+        let tests = seen
+            .map(|seen| match seen {
+                Some((_, condition)) => compiler.test(condition),
+                None => Test::Or(Default::default()),
+            })
+            .collect();
         Self { fields: compiler.fields, items: compiler.items, rules: tests }
     }
 

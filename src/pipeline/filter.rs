@@ -10,7 +10,7 @@ use crate::detect::Engine;
 use crate::event::{Event, FieldPath};
 use crate::ids::{Coordinate, hex, stable_hash};
 use crate::limits::{FUTURE_SKEW_MICROS_MAX, GROUP_VALUE_BYTES_MAX};
-use crate::rule::RuleSet;
+use crate::rule::{RuleSet, RuleView};
 use crate::time::Timestamp;
 
 /// One record of a source.
@@ -103,13 +103,19 @@ pub struct FilterOutput {
 pub struct Filter {
     engine: Engine,
     decoder: Arc<Decoder>,
+    view: usize,
     hits: Vec<usize>,
 }
 
 impl Filter {
     /// For a rule set and a decoder.
     pub fn new(rules: Arc<RuleSet>, decoder: Arc<Decoder>) -> Self {
-        Self { engine: Engine::new(rules), decoder, hits: Vec::new() }
+        Self::for_view(rules, decoder, 0)
+    }
+
+    /// For a rule set in one of its views, 0 being the plain one, and a decoder.
+    pub fn for_view(rules: Arc<RuleSet>, decoder: Arc<Decoder>, view: usize) -> Self {
+        Self { engine: Engine::for_view(rules, view), decoder, view, hits: Vec::new() }
     }
 
     /// Processes one record into `out`. Gives the time of its event, capped where it lies in the
@@ -164,19 +170,21 @@ impl Filter {
             });
             if rule.alerts {
                 let time = event.time.or(record.now).unwrap_or(Timestamp(0));
-                out.alerts.push(alert::of_detection(rule, event, &record.at, time));
+                out.alerts.push(alert::of_detection(rule, self.view, event, &record.at, time));
             }
-            for &family in &rule.families {
-                route(&rules, index, family, event, &record.at, out);
+            let changed = rule.changed(self.view);
+            for &family in changed.map_or(&rule.families, |v| &v.families) {
+                route(&rules, (index, changed), family, event, &record.at, out);
             }
         }
     }
 }
 
-/// Makes the match that a family gets; without the family's key it could feed none of its members.
+/// Makes the match that a family gets; without the family's key it could feed none of its members. A
+/// pipeline may have said which event fields hold the family's: the match has the names of the family.
 fn route(
     rules: &RuleSet,
-    index: usize,
+    (index, changed): (usize, Option<&RuleView>),
     family: usize,
     event: &Event<'_>,
     at: &Coordinate,
@@ -184,7 +192,10 @@ fn route(
 ) {
     let Some(time) = event.time else { return };
     let spec = &rules.families[family];
-    let value = |field: &FieldPath| event.text(field).map(|t| bounded(&t));
+    let value = |field: &FieldPath| {
+        let holders = changed.map_or_else(|| std::slice::from_ref(field), |v| v.holders(field));
+        holders.iter().find_map(|holder| event.text(holder)).map(|t| bounded(&t))
+    };
     let key: Option<Vec<Arc<str>>> = spec.key.iter().map(value).collect();
     let Some(mut key) = key else {
         for member in &spec.members {

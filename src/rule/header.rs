@@ -73,8 +73,8 @@ pub struct Header {
     pub fields: Vec<String>,
     /// Licence of the rule.
     pub license: Option<String>,
-    /// Keys at the top of the document that Sigma does not know.
-    pub custom: serde_json::Map<String, serde_json::Value>,
+    /// Every other member of the head, such as `date` and custom attributes, for pipelines to ask.
+    pub attributes: Vec<(String, Node)>,
     /// The file it came from.
     pub file: Arc<str>,
     /// Where its id stands, else its name or title.
@@ -84,6 +84,13 @@ pub struct Header {
 }
 
 impl Header {
+    /// Members of the head that Sigma does not know; they travel with alerts (Sigma rules
+    /// specification, custom attributes).
+    pub fn custom(&self) -> serde_json::Map<String, serde_json::Value> {
+        let own = self.attributes.iter().filter(|(name, _)| !FURTHER.contains(&name.as_str()));
+        own.map(|(name, value)| (name.clone(), value.to_json())).collect()
+    }
+
     /// Reads the head of a document.
     ///
     /// # Errors
@@ -94,7 +101,7 @@ impl Header {
         let name = optional(node, "name")?;
         let id = optional(node, "id")?.or_else(|| name.clone()).unwrap_or_else(|| title.clone());
         let hash = stable_hash(&[text.as_bytes(), &node.place.line.to_le_bytes()]);
-        Ok(Self {
+        let header = Self {
             id: RuleId(id.into()),
             name,
             description: optional(node, "description")?,
@@ -106,13 +113,40 @@ impl Header {
             falsepositives: list(node, "falsepositives"),
             fields: list(node, "fields"),
             license: optional(node, "license")?,
-            custom: custom(node)?,
+            attributes: attributes(node),
             file: Arc::clone(file),
             place: place(node),
             version: hex(&hash),
             title,
-        })
+        };
+        check_custom(&header, node)?;
+        Ok(header)
     }
+}
+
+/// Members that are read elsewhere, besides those of [`Header`].
+const PARTS: &[&str] = &["logsource", "detection", "correlation", "anomaly", "filter"];
+
+/// Members of [`Header`].
+const NAMED: &[&str] = &[
+    "id",
+    "name",
+    "title",
+    "description",
+    "level",
+    "status",
+    "author",
+    "references",
+    "tags",
+    "falsepositives",
+    "fields",
+    "license",
+];
+
+fn attributes(node: &Node) -> Vec<(String, Node)> {
+    let other = |name: &str| !PARTS.contains(&name) && !NAMED.contains(&name);
+    let members = node.members().iter().filter(|(key, _)| other(&key.text));
+    members.map(|(key, value)| (key.text.clone(), value.clone())).collect()
 }
 
 fn place(node: &Node) -> Place {
@@ -120,42 +154,15 @@ fn place(node: &Node) -> Place {
     named.map_or(node.place, |n| n.place)
 }
 
-/// Keys of a document that Sigma, or this service, gives a meaning (Sigma rules, correlation and
-/// filters specifications). All others are the rule author's own.
-const KNOWN: &[&str] = &[
-    "action",
-    "anomaly",
-    "author",
-    "correlation",
-    "date",
-    "description",
-    "detection",
-    "falsepositives",
-    "fields",
-    "filter",
-    "generate",
-    "id",
-    "level",
-    "license",
-    "logsource",
-    "modified",
-    "name",
-    "references",
-    "related",
-    "scope",
-    "status",
-    "tags",
-    "taxonomy",
-    "title",
-];
+/// Further members of the head that Sigma gives a meaning; all others are the rule author's own.
+const FURTHER: &[&str] =
+    &["action", "date", "generate", "modified", "related", "scope", "taxonomy"];
 
-/// Custom attributes are kept and travel with alerts (Sigma rules specification).
-fn custom(node: &Node) -> Result<serde_json::Map<String, serde_json::Value>, Diagnostic> {
-    let own = node.members().iter().filter(|(k, _)| !KNOWN.contains(&k.text.as_str()));
-    let custom: serde_json::Map<_, _> = own.map(|(k, v)| (k.text.clone(), v.to_json())).collect();
-    let bytes = serde_json::to_vec(&custom).map_or(0, |v| v.len());
+/// Every alert carries the custom attributes, so they are bounded.
+fn check_custom(header: &Header, node: &Node) -> Result<(), Diagnostic> {
+    let bytes = serde_json::to_vec(&header.custom()).map_or(0, |v| v.len());
     if bytes <= CUSTOM_BYTES_MAX {
-        return Ok(custom);
+        return Ok(());
     }
     let what =
         format!("custom attributes of {bytes} bytes are over the limit of {CUSTOM_BYTES_MAX}");

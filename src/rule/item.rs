@@ -55,7 +55,7 @@ const MODIFIERS: &[&str] = &[
 
 /// A value on its way through the modifiers.
 #[derive(Clone)]
-enum Draft {
+pub enum Draft {
     Text(Pattern),
     /// Text before its wildcards are read, for `re`, `cidr`, `fieldref` and `expand`.
     Raw(String),
@@ -67,17 +67,17 @@ enum Draft {
 
 /// What the modifiers together ask for, beyond changing the values.
 #[derive(Default)]
-struct Asked {
+pub struct Asked {
     all: bool,
     cased: bool,
     negated: bool,
-    regex: bool,
+    pub regex: bool,
     flags: Flags,
-    cidr: bool,
-    exists: bool,
-    fieldref: bool,
-    compare: Option<Comparison>,
-    date: Option<DatePart>,
+    pub cidr: bool,
+    pub exists: bool,
+    pub fieldref: bool,
+    pub compare: Option<Comparison>,
+    pub date: Option<DatePart>,
     relation: Option<TextRelation>,
 }
 
@@ -146,7 +146,7 @@ fn anywhere(draft: Draft, node: &Node) -> Draft {
     }
 }
 
-fn asked(item: &DetectionItem) -> Result<Asked, Diagnostic> {
+pub fn asked(item: &DetectionItem) -> Result<Asked, Diagnostic> {
     let mut asked = Asked::default();
     for modifier in &item.modifiers {
         match modifier.name.as_str() {
@@ -377,7 +377,7 @@ fn combination(item: &DetectionItem) -> Result<(), Diagnostic> {
     Ok(())
 }
 
-fn draft(node: &Node, asked: &Asked) -> Result<Draft, Diagnostic> {
+pub fn draft(node: &Node, asked: &Asked) -> Result<Draft, Diagnostic> {
     let raw = asked.regex || asked.cidr || asked.fieldref;
     Ok(match &node.value {
         Yaml::Null => Draft::Null,
@@ -405,7 +405,7 @@ fn draft(node: &Node, asked: &Asked) -> Result<Draft, Diagnostic> {
     })
 }
 
-fn apply(modifier: &str, drafts: Vec<Draft>, node: &Node) -> Result<Vec<Draft>, Diagnostic> {
+pub fn apply(modifier: &str, drafts: Vec<Draft>, node: &Node) -> Result<Vec<Draft>, Diagnostic> {
     let needs_text = || {
         let what = format!("`{modifier}` needs a string, this is {}", node.kind());
         Diagnostic::error(Code::Value, node.place, what).help("put the value in quotes")
@@ -553,7 +553,7 @@ fn matcher(draft: Draft, asked: &Asked, node: &Node) -> Result<Matcher, Diagnost
             return Err(wrong("`fieldref` names no field".into()).help("write the other field"));
         }
         Draft::Raw(text) => Matcher::FieldRef {
-            field: FieldPath::new(&text.replace(' ', "")),
+            field: FieldPath::new(&text),
             relation: asked.relation.unwrap_or(TextRelation::Equals),
             cased: asked.cased,
         },

@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use super::correlation::{Correlation, CorrelationKind};
 use super::detection::{self, Expr};
-use super::diagnostic::{Code, Diagnostic};
+use super::diagnostic::{Code, Diagnostic, Severity};
 use super::header::Header;
 use super::placeholder::Placeholders;
+use super::processing::{RuleView, View};
 use super::regex::TextRegex;
 use super::tree::DetectionTree;
 use super::yaml::Key;
@@ -34,6 +35,24 @@ pub struct DetectionRule {
     pub alerts: bool,
     /// The families that its matches feed, by index.
     pub families: Vec<usize>,
+    /// The rule in each view beside the plain one; `None` where it does not run.
+    pub views: Vec<Option<RuleView>>,
+}
+
+impl DetectionRule {
+    /// What the rule is in a view: 0 is the plain one, the others follow in the order of
+    /// [`Options::views`]. `None` where it does not run.
+    pub fn seen(&self, view: usize) -> Option<(&Logsource, &Expr)> {
+        match view {
+            0 => Some((&self.logsource, &self.condition)),
+            view => self.changed(view).map(|v| (&v.logsource, &v.condition)),
+        }
+    }
+
+    /// The rule as pipelines changed it; `None` in the plain view, and where it does not run.
+    pub fn changed(&self, view: usize) -> Option<&RuleView> {
+        self.views.get(view.checked_sub(1)?)?.as_ref()
+    }
 }
 
 /// What a correlation is about.
@@ -106,6 +125,8 @@ pub struct RuleSet {
 pub struct Options {
     /// Lists of values for placeholders.
     pub placeholders: Placeholders,
+    /// Views beside the plain one, which has number 0: these are 1, 2, …
+    pub views: Vec<View>,
 }
 
 impl RuleSet {
@@ -186,6 +207,7 @@ impl RuleSet {
         linker.compile();
         linker.correlate();
         linker.find_families();
+        linker.view_fields();
         linker.set
     }
 }
@@ -285,18 +307,19 @@ impl Linker<'_> {
     /// Compiles the trees; a rule with anything wrong in it is left out.
     fn compile(&mut self) {
         for rule in std::mem::take(&mut self.trees) {
-            let mut parts = Vec::with_capacity(rule.parts.len());
-            for (file, tree) in &rule.parts {
-                let mut found = Vec::new();
-                parts.push(detection::compile(tree, &self.options.placeholders, &mut found));
-                self.diagnostics.extend(found.into_iter().map(|d| d.in_file(file)));
-            }
-            let Some(mut parts) = parts.into_iter().collect::<Option<Vec<Expr>>>() else {
-                continue;
+            let mut found = Vec::new();
+            let condition = self.plain(&rule, &mut found);
+            let of_rule = found.len();
+            let views = self.views(&rule, &mut found);
+            let never = match views.iter().any(Option::is_some) {
+                true => only_elsewhere(&mut found[..of_rule]),
+                false => None,
             };
-            let condition = if parts.len() == 1 { parts.remove(0) } else { Expr::And(parts) };
+            self.diagnostics.append(&mut found);
+            let Some(condition) = condition.or(never) else { continue };
             let mut bounded = Vec::new();
             condition.bounded_regexes(&mut bounded);
+            views.iter().flatten().for_each(|v| v.condition.bounded_regexes(&mut bounded));
             let index = self.set.detections.len();
             self.set.bounded.extend(bounded.into_iter().map(|regex| (index, regex.clone())));
             self.set.detections.push(DetectionRule {
@@ -305,8 +328,69 @@ impl Linker<'_> {
                 condition,
                 alerts: true,
                 families: Vec::new(),
+                views,
             });
         }
+    }
+
+    fn plain(&self, rule: &RuleTree, found: &mut Vec<Diagnostic>) -> Option<Expr> {
+        let mut parts = Vec::with_capacity(rule.parts.len());
+        for (file, tree) in &rule.parts {
+            let mut wrong = Vec::new();
+            parts.push(detection::compile(tree, &self.options.placeholders, &mut wrong));
+            found.extend(wrong.into_iter().map(|d| d.in_file(file)));
+        }
+        let mut parts = parts.into_iter().collect::<Option<Vec<Expr>>>()?;
+        Some(if parts.len() == 1 { parts.remove(0) } else { Expr::And(parts) })
+    }
+
+    /// The rule in every other view. What is wrong with the rule itself is not told again.
+    fn views(&self, rule: &RuleTree, found: &mut Vec<Diagnostic>) -> Vec<Option<RuleView>> {
+        let lists = &self.options.placeholders;
+        let mut views = Vec::with_capacity(self.options.views.len());
+        for view in &self.options.views {
+            let mut wrong = Vec::new();
+            views.push(view.rule(&rule.header, &rule.logsource, &rule.parts, lists, &mut wrong));
+            wrong.retain(|d| !found.contains(d));
+            found.append(&mut wrong);
+        }
+        views
+    }
+
+    /// Tells each view of each rule which event fields hold the fields of correlations that it feeds.
+    fn view_fields(&mut self) {
+        for index in 0..self.set.detections.len() {
+            for (number, view) in self.options.views.iter().enumerate() {
+                let rule = &self.set.detections[index];
+                let Some(Some(mut changed)) = rule.views.get(number).cloned() else { continue };
+                for family in rule.families.iter().map(|f| (*f, &self.set.families[*f])) {
+                    match self.family_fields(view, rule, family.1) {
+                        Ok(fields) => {
+                            changed.families.push(family.0);
+                            changed.fields.extend(fields);
+                        }
+                        Err(diagnostic) => self.diagnostics.push(diagnostic),
+                    }
+                }
+                self.set.detections[index].views[number] = Some(changed);
+            }
+        }
+    }
+
+    /// Each correlation of a family goes through the view as if it were written for the logsource of
+    /// the rule that feeds it.
+    fn family_fields(
+        &self,
+        view: &View,
+        rule: &DetectionRule,
+        family: &Family,
+    ) -> Result<BTreeMap<FieldPath, Vec<FieldPath>>, Diagnostic> {
+        let mut all = BTreeMap::new();
+        for member in &family.members {
+            let header = &self.set.correlations[*member].header;
+            all.extend(view.fields(header, &rule.logsource, family.fields.iter().cloned())?);
+        }
+        Ok(all)
     }
 
     /// Links correlations in rounds: each round takes those whose rules are all there. What is left
@@ -442,6 +526,21 @@ impl Linker<'_> {
         let id = hex(&stable_hash(&names)[..8]);
         Family { id: id.into(), key, fields: fields.into_iter().collect(), members }
     }
+}
+
+/// What the plain rule is when nothing is wrong with it but placeholders that a pipeline has values
+/// for: it never matches, and that is a warning.
+fn only_elsewhere(found: &mut [Diagnostic]) -> Option<Expr> {
+    let wrong = |d: &&mut Diagnostic| d.severity == Severity::Error;
+    if found.iter_mut().filter(wrong).any(|d| d.code != Code::Placeholder) {
+        return None;
+    }
+    for diagnostic in found.iter_mut().filter(wrong) {
+        let help = "the rule runs only where a pipeline gives the placeholder values";
+        diagnostic.severity = Severity::Warning;
+        diagnostic.help = Some(help.to_owned());
+    }
+    Some(Expr::Or(Vec::new()))
 }
 
 /// Why a rule's id or name cannot be its own.

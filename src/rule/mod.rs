@@ -16,7 +16,9 @@ mod matcher;
 mod migrate;
 mod pattern;
 mod placeholder;
+mod processing;
 mod regex;
+mod shown;
 mod tree;
 mod yaml;
 
@@ -33,7 +35,8 @@ pub use matcher::{
 };
 pub use migrate::{Converted, Migrated, Reason, Refusal, migrate};
 pub use pattern::{Part, Pattern, fold};
-pub use placeholder::Placeholders;
+pub use placeholder::{Placeholders, parse as parse_placeholders};
+pub use processing::{ProcessingPipeline, RuleView, View};
 pub use regex::TextRegex;
 pub use tree::{DetectionItem, DetectionTree, Modifier, Selection};
 pub use yaml::{Key, Node, Yaml, parse as parse_yaml};

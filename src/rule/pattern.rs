@@ -51,6 +51,18 @@ impl Pattern {
         }
     }
 
+    /// Of these parts; neighbouring texts become one.
+    pub fn from_parts(parts: impl IntoIterator<Item = Part>) -> Self {
+        let mut pattern = Self::default();
+        for part in parts {
+            match part {
+                Part::Text(text) => text.chars().for_each(|c| pattern.push_char(c)),
+                wildcard => pattern.push(wildcard),
+            }
+        }
+        pattern
+    }
+
     /// Its parts, in order; no two `*` stand next to each other.
     pub fn parts(&self) -> &[Part] {
         &self.0
@@ -80,6 +92,30 @@ impl Pattern {
             };
         }
         ends.contains(&text.len())
+    }
+
+    /// The Sigma string that [`Pattern::parse`] reads as this pattern.
+    pub fn written(&self) -> String {
+        let mut out = String::new();
+        for (i, part) in self.0.iter().enumerate() {
+            let Part::Text(text) = part else {
+                out.push(if *part == Part::Any { '*' } else { '?' });
+                continue;
+            };
+            let mut chars = text.chars().peekable();
+            while let Some(c) = chars.next() {
+                // A backslash is itself, unless what follows would make it an escape.
+                let escapes = match chars.peek() {
+                    Some(next) => matches!(next, '*' | '?' | '\\'),
+                    None => i + 1 < self.0.len(),
+                };
+                if matches!(c, '*' | '?') || c == '\\' && escapes {
+                    out.push('\\');
+                }
+                out.push(c);
+            }
+        }
+        out
     }
 
     /// Adds `*` before and after, where there is none yet.
@@ -213,6 +249,15 @@ mod tests {
             ("a?c", "aİc", true),
         ] {
             assert_eq!(matches(pattern, text), expect, "{pattern} on {text}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_is_written_as_it_is_read() {
+        for text in [r"a\\*", r"a\\\*b", r"c:\temp\", "*x?", r"\*\?", r"\\\\host", r"a\\", "", "a*"]
+        {
+            let pattern = Pattern::parse(text);
+            assert_eq!(Pattern::parse(&pattern.written()), pattern, "{text}");
         }
     }
 

@@ -3,13 +3,93 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::diagnostic::{Code, Diagnostic, nearest};
-use super::yaml::{Node, Yaml};
+use super::yaml::{self, Node, Yaml};
 use crate::limits::PLACEHOLDER_FORMS_MAX;
 
 /// Lists of values by the name of their placeholder. Values are Sigma strings: wildcards count.
 pub type Placeholders = BTreeMap<String, Vec<String>>;
+
+/// Reads a file of lists: a mapping of names to a value or a list of values.
+///
+/// # Errors
+/// What is wrong with it, with its place.
+pub fn parse(file: &Arc<str>, text: &str) -> Result<Placeholders, Diagnostic> {
+    let wrong = |node: &Node, what: String| {
+        Diagnostic::error(Code::Placeholder, node.place, what)
+            .help("a line is such as `administrators: [alice, 'adm_*']`")
+            .in_file(file)
+    };
+    let documents = yaml::parse(text).map_err(|d| d.in_file(file))?;
+    let mut lists = Placeholders::new();
+    for node in documents.iter().filter(|n| n.value != Yaml::Null) {
+        if !matches!(node.value, Yaml::Map(_)) {
+            let what = format!("placeholders are a mapping, this is {}", node.kind());
+            return Err(wrong(node, what));
+        }
+        for (key, value) in node.members() {
+            let values = match &value.value {
+                Yaml::Seq(items) => items.iter().collect(),
+                _ => vec![value],
+            };
+            let texts: Option<Vec<String>> = values.iter().map(|n| n.scalar_text()).collect();
+            let Some(texts) = texts.filter(|texts| !texts.is_empty()) else {
+                let what = format!("`{}` must be a string or a list of strings", key.text);
+                return Err(wrong(value, what));
+            };
+            lists.insert(key.text.clone(), texts);
+        }
+    }
+    Ok(lists)
+}
+
+/// Every form of a value with those placeholders filled in that `lookup` knows; the others stay.
+///
+/// # Errors
+/// More forms than are allowed.
+pub fn replace(
+    node: &Node,
+    lookup: &dyn Fn(&str) -> Option<Vec<String>>,
+) -> Result<Vec<Node>, Diagnostic> {
+    let Some(text) = node.as_str() else { return Ok(vec![node.clone()]) };
+    let known = |part: &Part| matches!(part, Part::Name(name, _) if lookup(name).is_some());
+    if !parts(text).iter().any(known) {
+        return Ok(vec![node.clone()]);
+    }
+    // What is literal stays so when the rest is filled in later.
+    let literal = |text: &str| text.replace('%', "\\%");
+    let mut forms = vec![String::new()];
+    for part in parts(text) {
+        let (values, at) = match part {
+            Part::Text(text) => (vec![literal(&text)], 0..0),
+            Part::Name(name, at) => match lookup(&name) {
+                Some(values) => (values.iter().map(|v| literal(v)).collect(), at),
+                None => (vec![format!("%{name}%")], at),
+            },
+        };
+        forms = product(&forms, &values, node, at)?;
+    }
+    Ok(forms.into_iter().map(|f| Node { place: node.place, value: Yaml::Str(f) }).collect())
+}
+
+/// Each form with each value after it, within the limit.
+fn product(
+    forms: &[String],
+    values: &[String],
+    node: &Node,
+    at: Range<usize>,
+) -> Result<Vec<String>, Diagnostic> {
+    let count = forms.len().saturating_mul(values.len());
+    if count > PLACEHOLDER_FORMS_MAX {
+        let what = format!(
+            "placeholders make {count} values of one, the limit is {PLACEHOLDER_FORMS_MAX}"
+        );
+        return Err(Diagnostic::error(Code::Placeholder, node.place, what).within(at));
+    }
+    Ok(forms.iter().flat_map(|f| values.iter().map(move |v| format!("{f}{v}"))).collect())
+}
 
 /// A part of a text with placeholders.
 enum Part {
@@ -34,14 +114,7 @@ pub fn forms(node: &Node, expand: bool, lists: &Placeholders) -> Result<Vec<Node
             Part::Name(name, at) => (name, at),
         };
         let Some(values) = lists.get(&name) else { return Err(unknown(node, &name, at, lists)) };
-        if forms.len().saturating_mul(values.len()) > PLACEHOLDER_FORMS_MAX {
-            let what = format!(
-                "`%{name}%` makes {} values of one, the limit is {PLACEHOLDER_FORMS_MAX}",
-                forms.len().saturating_mul(values.len())
-            );
-            return Err(Diagnostic::error(Code::Placeholder, node.place, what).within(at));
-        }
-        forms = forms.iter().flat_map(|f| values.iter().map(move |v| format!("{f}{v}"))).collect();
+        forms = product(&forms, values, node, at)?;
     }
     Ok(forms.into_iter().map(|f| Node { place: node.place, value: Yaml::Str(f) }).collect())
 }
@@ -52,8 +125,8 @@ fn unknown(node: &Node, name: &str, at: Range<usize>, lists: &Placeholders) -> D
     match nearest(name, lists.keys().map(String::as_str)) {
         Some(near) => diagnostic.help(format!("there is a list `{near}`: did you mean that?")),
         None => diagnostic.help(format!(
-            "give it one under `placeholders` in the configuration, or by `--placeholders FILE` with \
-             a line such as `{name}: [value, other*]`"
+            "write a line such as `{name}: [value, other*]` into the file that `placeholders` of the \
+             configuration or `--placeholders` names"
         )),
     }
 }

@@ -41,6 +41,8 @@ pub struct DetectionItem {
     pub modifiers: Vec<Modifier>,
     /// Values as written.
     pub values: Vec<Node>,
+    /// Ids of the processing items that changed it.
+    pub processed_by: Vec<String>,
 }
 
 /// A modifier and the characters of the key that name it.
@@ -165,7 +167,10 @@ fn conditions(node: &Node, names: &[&str], found: &mut Vec<Diagnostic>) -> Vec<C
 
 impl Selection {
     /// A map (all of its items), a list of maps or keywords (one of them), or one keyword.
-    fn read(node: &Node) -> Result<Self, Diagnostic> {
+    ///
+    /// # Errors
+    /// What is no selection: empty, or a list inside a list.
+    pub fn read(node: &Node) -> Result<Self, Diagnostic> {
         match &node.value {
             Yaml::Map(members) if members.is_empty() => Err(empty(node)),
             Yaml::Map(members) => {
@@ -198,6 +203,7 @@ impl Selection {
                 field: None,
                 modifiers: Vec::new(),
                 values: vec![node.clone()],
+                processed_by: Vec::new(),
             })),
         }
     }
@@ -234,10 +240,17 @@ impl DetectionItem {
             modifiers.push(Modifier { name: name.to_owned(), at: at + 1..at + 1 + length });
             at += 1 + length;
         }
-        let values = match &value.value {
+        let mut values = match &value.value {
             Yaml::Seq(items) if !items.is_empty() => items.clone(),
             _ => vec![value.clone()],
         };
+        if modifiers.iter().any(|m: &Modifier| m.name == "fieldref") {
+            values.iter_mut().for_each(|n| {
+                if let Yaml::Str(name) = &mut n.value {
+                    *name = name.replace(' ', "");
+                }
+            });
+        }
         if written.trim().is_empty() && !written.is_empty() {
             return Err(Diagnostic::error(
                 Code::Shape,
@@ -247,7 +260,8 @@ impl DetectionItem {
             .help("name a field, or begin with `|` for keywords"));
         }
         let field = (!written.is_empty()).then(|| written.replace(' ', ""));
-        Ok(Selection::Item(Self { place: key.place, field, modifiers, values }))
+        let processed_by = Vec::new();
+        Ok(Selection::Item(Self { place: key.place, field, modifiers, values, processed_by }))
     }
 
     /// Whether it has that modifier.

@@ -6,7 +6,21 @@ use std::sync::Arc;
 use crate::decode::{
     Mapping, MappingError, Table, TableError, Tables, shipped_mappings, shipped_tables,
 };
-use crate::rule::{Code, Diagnostic, Place, RuleSet, Severity};
+use crate::rule::{
+    Code, Diagnostic, Options, Place, ProcessingPipeline, RuleSet, Severity, View,
+    parse_placeholders,
+};
+
+/// What a rule set is made of.
+#[derive(Clone, Debug, Default)]
+pub struct RuleFiles {
+    /// Rule files and folders.
+    pub rules: Vec<PathBuf>,
+    /// File with lists of values for placeholders.
+    pub placeholders: Option<PathBuf>,
+    /// For each source, the files and folders of its processing pipelines.
+    pub pipelines: Vec<Vec<PathBuf>>,
+}
 
 /// A rule set with what was wrong on the way.
 #[derive(Clone, Debug)]
@@ -17,9 +31,16 @@ pub struct LoadedRules {
     pub diagnostics: Vec<Diagnostic>,
     /// How many files were read.
     pub files: usize,
+    /// For each source, how it sees the rules; sources with the same pipelines share a view.
+    pub views: Vec<usize>,
 }
 
 impl LoadedRules {
+    /// How the source of that number sees the rules; 0 is without pipelines.
+    pub fn view(&self, source: usize) -> usize {
+        self.views.get(source).copied().unwrap_or(0)
+    }
+
     /// How many of the diagnostics are errors.
     pub fn errors(&self) -> usize {
         self.diagnostics.iter().filter(|d| d.severity == Severity::Error).count()
@@ -43,16 +64,32 @@ pub enum LoadError {
     /// A logsource table that was asked for is wrong.
     #[error(transparent)]
     Table(#[from] TableError),
+    /// A processing pipeline or a file of placeholders is wrong.
+    #[error("{}", lines(.0))]
+    Refused(Vec<Diagnostic>),
+}
+
+fn lines(diagnostics: &[Diagnostic]) -> String {
+    diagnostics.iter().map(Diagnostic::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// Loads every `.yml` and `.yaml` file under the paths, in the order of their names.
 ///
 /// # Errors
-/// When a path itself cannot be read. A file inside a folder that cannot be read is a diagnostic.
-pub fn load_rules(paths: &[PathBuf]) -> Result<LoadedRules, LoadError> {
+/// When a path itself cannot be read, or a pipeline or the placeholders cannot be used. A rule file
+/// inside a folder that cannot be read is a diagnostic.
+pub fn load_rules(inputs: &RuleFiles) -> Result<LoadedRules, LoadError> {
     let mut texts: Vec<(Arc<str>, String)> = Vec::new();
     let mut diagnostics = Vec::new();
-    for path in yaml_files(paths)? {
+    let mut options = Options::default();
+    if let Some(path) = &inputs.placeholders {
+        let (name, text) = read(path)?;
+        options.placeholders =
+            parse_placeholders(&name, &text).map_err(|d| LoadError::Refused(vec![d]))?;
+    }
+    let (built, views) = load_views(&inputs.pipelines, &mut diagnostics)?;
+    options.views = built;
+    for path in yaml_files(&inputs.rules)? {
         let name: Arc<str> = path.to_string_lossy().into();
         match std::fs::read_to_string(&path) {
             Ok(text) => texts.push((name, text)),
@@ -64,9 +101,52 @@ pub fn load_rules(paths: &[PathBuf]) -> Result<LoadedRules, LoadError> {
         }
     }
     let files = texts.iter().map(|(name, text)| (name, text.as_str()));
-    let (rules, mut found) = RuleSet::compile(files);
+    let (rules, mut found) = RuleSet::compile_with(files, &options);
     diagnostics.append(&mut found);
-    Ok(LoadedRules { rules: Arc::new(rules), diagnostics, files: texts.len() })
+    Ok(LoadedRules { rules: Arc::new(rules), diagnostics, files: texts.len(), views })
+}
+
+fn read(path: &Path) -> Result<(Arc<str>, String), LoadError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
+    Ok((path.to_string_lossy().into(), text))
+}
+
+/// The views that the sources need, and the number of each source's view.
+fn load_views(
+    sources: &[Vec<PathBuf>],
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<(Vec<View>, Vec<usize>), LoadError> {
+    let mut lists: Vec<Vec<PathBuf>> = Vec::new();
+    let mut views = Vec::new();
+    let mut numbers = Vec::with_capacity(sources.len());
+    for source in sources {
+        let files = yaml_files(source)?;
+        if files.is_empty() {
+            numbers.push(0);
+            continue;
+        }
+        let known = lists.iter().position(|list| *list == files);
+        if known.is_none() {
+            views.push(load_view(&files, warnings)?);
+            lists.push(files);
+        }
+        numbers.push(known.map_or(lists.len(), |i| i + 1));
+    }
+    Ok((views, numbers))
+}
+
+fn load_view(files: &[PathBuf], warnings: &mut Vec<Diagnostic>) -> Result<View, LoadError> {
+    let mut pipelines = Vec::with_capacity(files.len());
+    for path in files {
+        let (name, text) = read(path)?;
+        let (pipeline, mut found) =
+            ProcessingPipeline::parse(&name, &text).map_err(LoadError::Refused)?;
+        warnings.append(&mut found);
+        pipelines.push(Arc::new(pipeline));
+    }
+    let names: Vec<&str> = pipelines.iter().map(|p| p.name.as_str()).collect();
+    Ok(View::new(names.join(", "), pipelines))
 }
 
 /// The rules that come with Watchfire.
@@ -88,7 +168,7 @@ pub fn shipped_rules() -> LoadedRules {
     ];
     let named = texts.map(|(name, text)| (Arc::from(format!("rules/linux/{name}")), text));
     let (rules, diagnostics) = RuleSet::compile(named.iter().map(|(name, text)| (name, *text)));
-    LoadedRules { rules: Arc::new(rules), diagnostics, files: named.len() }
+    LoadedRules { rules: Arc::new(rules), diagnostics, files: named.len(), views: Vec::new() }
 }
 
 /// Loads mappings: by the name of a shipped one, or from files and folders. `none` gives none.
@@ -194,7 +274,8 @@ mod tests {
     #[test]
     fn the_shipped_rules_are_those_of_the_folder_and_nothing_is_wrong_with_them() {
         let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/rules"));
-        let loaded = load_rules(&[folder]).expect("the folder");
+        let files = RuleFiles { rules: vec![folder], ..RuleFiles::default() };
+        let loaded = load_rules(&files).expect("the folder");
         let shipped = shipped_rules();
         assert_eq!(shipped.diagnostics, []);
         assert_eq!(loaded.diagnostics, []);

@@ -26,6 +26,8 @@ pub struct SourceSpec {
     pub topic: Arc<str>,
     /// How its records are decoded.
     pub decoder: Arc<Decoder>,
+    /// How it sees the rules: 0 without processing pipelines.
+    pub view: usize,
     /// How late events may be, microseconds.
     pub lateness: i64,
     /// Where to begin without a position.
@@ -67,7 +69,11 @@ impl FilterStage {
     /// For worker `number`.
     pub fn new(shared: &Arc<Shared>, number: usize) -> Self {
         let state = |spec: &SourceSpec| SourceState {
-            filter: Filter::new(Arc::clone(&shared.rules), Arc::clone(&spec.decoder)),
+            filter: Filter::for_view(
+                Arc::clone(&shared.rules),
+                Arc::clone(&spec.decoder),
+                spec.view,
+            ),
             spec: spec.clone(),
             skewed: 0,
             read: (0, 0),

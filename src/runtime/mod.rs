@@ -13,7 +13,8 @@ mod worker;
 
 pub use clock::{Stopwatch, SystemClock, Usage};
 pub use files::{
-    LoadError, LoadedRules, load_mappings, load_rules, load_tables, shipped_rules, yaml_files,
+    LoadError, LoadedRules, RuleFiles, load_mappings, load_rules, load_tables, shipped_rules,
+    yaml_files,
 };
 pub use service::{Service, ServiceError};
 pub use shared::{OwnTopics, Shared};

@@ -323,8 +323,9 @@ fn prepare(
         }
     }
     let mut sources = Vec::new();
-    for source in &config.sources {
+    for (i, source) in config.sources.iter().enumerate() {
         let mut spec = source_spec(source)?;
+        spec.view = loaded.view(i);
         spec.retention_ms =
             runtime.block_on(retention_ms(&admin, &source.topic)).unwrap_or_default();
         sources.push(spec);
@@ -397,6 +398,7 @@ fn source_spec(source: &Source) -> Result<SourceSpec, ServiceError> {
     Ok(SourceSpec {
         topic: source.topic.as_str().into(),
         decoder: Arc::new(decoder),
+        view: 0,
         lateness: source.lateness.0,
         start: source.start,
         retention_ms: None,

@@ -18,7 +18,9 @@ use serde_json::json;
 
 use crate::decode::{Decoder, Format};
 use crate::event::EventSource;
-use crate::runtime::{LoadedRules, Stopwatch, Usage, load_mappings, load_rules, load_tables};
+use crate::runtime::{
+    LoadedRules, RuleFiles, Stopwatch, Usage, load_mappings, load_rules, load_tables,
+};
 use crate::time::parse_duration;
 
 /// Evaluate rules over a file or standard input; alerts go to standard output as NDJSON.
@@ -33,6 +35,12 @@ pub struct Args {
     /// Rule files or folders (searched for .yml and .yaml)
     #[arg(long, required = true, num_args = 1.., action = ArgAction::Append, value_name = "PATH")]
     rules: Vec<PathBuf>,
+    /// Processing pipelines that fit the rules to the events: files or folders, in pySigma's YAML
+    #[arg(long, action = ArgAction::Append, value_name = "PATH")]
+    pipeline: Vec<PathBuf>,
+    /// File with values for placeholders, a line each: `name: [value, other*]`
+    #[arg(long, value_name = "FILE")]
+    placeholders: Option<PathBuf>,
     /// How input lines are written
     #[arg(long, value_enum, default_value_t = InputFormat::Json)]
     format: InputFormat,
@@ -97,7 +105,11 @@ pub fn run(mut args: Args) -> anyhow::Result<u8> {
         args.file = args.rules.pop();
     }
     let clock = Stopwatch::start();
-    let loaded = load_rules(&args.rules)?;
+    let loaded = load_rules(&RuleFiles {
+        rules: args.rules.clone(),
+        placeholders: args.placeholders.clone(),
+        pipelines: vec![args.pipeline.clone()],
+    })?;
     let load_seconds = clock.elapsed().as_secs_f64();
     report(&loaded);
     if loaded.rules.is_empty() {
@@ -106,6 +118,7 @@ pub fn run(mut args: Args) -> anyhow::Result<u8> {
     }
     let options = stage::Options {
         decoder: Arc::new(decoder(&args)?),
+        view: loaded.view(0),
         lateness: parse_duration(&args.lateness).context("--lateness")?,
         threads: threads(args.threads)?,
         matches: args.output == Output::Matches,

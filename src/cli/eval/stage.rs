@@ -25,6 +25,7 @@ const CHUNKS_WAITING_MAX: usize = 4;
 /// How to evaluate.
 pub struct Options {
     pub decoder: Arc<Decoder>,
+    pub view: usize,
     pub lateness: i64,
     pub threads: usize,
     pub matches: bool,
@@ -69,7 +70,8 @@ pub fn evaluate<W: Write>(
         for _ in 0..options.threads {
             let (chunk_sender, chunks) = sync_channel(CHUNKS_WAITING_MAX);
             let (sender, worked) = sync_channel(CHUNKS_WAITING_MAX);
-            let filter = Filter::new(Arc::clone(rules), Arc::clone(&options.decoder));
+            let decoder = Arc::clone(&options.decoder);
+            let filter = Filter::for_view(Arc::clone(rules), decoder, options.view);
             scope.spawn(move || work(filter, &chunks, &sender));
             to_workers.push(chunk_sender);
             from_workers.push(worked);
