@@ -3,18 +3,18 @@
 //! SigmaHQ's rules ask the same things again and again: thousands of items over a few hundred fields.
 //! Here equal items of all rules are one, and its answer is kept until the next event. Lists of
 //! literals become one automaton or one hash set. Conditions are trees over items, the cheap ones
-//! first. [`super::reference`] is the truth that this must equal.
+//! first. A plan says which conditions to ask at all. [`super::run`] runs it over events;
+//! [`super::reference`] is the truth that both must equal.
 
-use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 
 use aho_corasick::AhoCorasick;
 
+use super::prefilter::Prefilter;
 use super::text::TextMatcher;
-use crate::event::{Event, FieldPath, Found, Value};
-use crate::rule::{
-    Expr, Item, Matcher, Part, RuleSet, Values, compare, date_part, fold, in_network, texts_relate,
-};
+use super::witness::witness;
+use crate::event::FieldPath;
+use crate::rule::{Expr, Item, Matcher, Part, RuleSet, Values, fold};
 
 /// From so many literals on, a list is searched for by one automaton.
 const AUTOMATON_LITERALS_MIN: usize = 4;
@@ -22,14 +22,24 @@ const AUTOMATON_LITERALS_MIN: usize = 4;
 /// All rules of a set, compiled.
 #[derive(Debug)]
 pub struct Program {
-    fields: Vec<FieldPath>,
-    items: Vec<Check>,
-    rules: Vec<Test>,
+    pub(super) fields: Vec<FieldPath>,
+    /// Fields without a dot, by name.
+    pub(super) flat: HashMap<Box<str>, u32>,
+    numbers: HashMap<FieldPath, u32>,
+    pub(super) items: Vec<Check>,
+    pub(super) rules: Vec<Test>,
+}
+
+/// What is run for one kind of source.
+#[derive(Debug)]
+pub struct Plan {
+    /// Which of its rules to ask.
+    pub(super) prefilter: Prefilter,
 }
 
 /// A condition over items.
 #[derive(Debug)]
-enum Test {
+pub enum Test {
     And(Box<[Test]>),
     Or(Box<[Test]>),
     Not(Box<Test>),
@@ -39,18 +49,18 @@ enum Test {
 
 /// One item, shared by all rules that ask the same.
 #[derive(Debug)]
-struct Check {
+pub struct Check {
     /// Index of the field, `None` for keywords.
-    field: Option<u32>,
-    values: Vec<ValueCheck>,
-    all: bool,
-    negated: bool,
+    pub field: Option<u32>,
+    pub values: Vec<ValueCheck>,
+    pub all: bool,
+    pub negated: bool,
     cost: u32,
 }
 
 /// One value, or several that one structure answers.
 #[derive(Debug)]
-enum ValueCheck {
+pub enum ValueCheck {
     Text(TextMatcher),
     /// One of these is the whole text; folded.
     OneOf(HashSet<Box<str>>),
@@ -65,14 +75,6 @@ enum ValueCheck {
     Any(Vec<ValueCheck>),
 }
 
-/// Answers of the event at hand; kept by the engine so that nothing is allocated for it anew.
-#[derive(Clone, Debug, Default)]
-pub struct Answers {
-    epoch: u32,
-    /// Twice the epoch in which the item was answered, plus the answer.
-    items: Vec<u32>,
-}
-
 impl Program {
     /// Compiles all rules of a set as one of its views sees them; those that it does not have never
     /// match.
@@ -85,41 +87,20 @@ impl Program {
                 None => Test::Or(Default::default()),
             })
             .collect();
-        Self { fields: compiler.fields, items: compiler.items, rules: tests }
+        let flat = compiler.fields.iter().enumerate().filter(|(_, f)| f.is_flat());
+        let flat = flat.map(|(i, f)| (f.as_str().into(), i as u32)).collect();
+        let numbers = compiler.field_of.iter().map(|(f, i)| ((*f).clone(), *i)).collect();
+        Self { fields: compiler.fields, flat, numbers, items: compiler.items, rules: tests }
     }
 
-    /// Calls `sink` with each of the rules that matches.
-    pub fn run(
-        &self,
-        event: &Event<'_>,
-        rules: &[usize],
-        answers: &mut Answers,
-        mut sink: impl FnMut(usize),
-    ) {
-        answers.next(self.items.len());
-        let mut run = Run {
-            program: self,
-            event,
-            fields: self.fields.iter().map(|_| OnceCell::new()).collect(),
-            scalars: OnceCell::new(),
-            answers,
+    /// The plan for some of the rules.
+    pub fn plan(&self, rules: &RuleSet, view: usize, chosen: impl Iterator<Item = usize>) -> Plan {
+        let witness = |index: usize| {
+            let (_, condition) = rules.detections[index].seen(view)?;
+            witness(condition)
         };
-        for &rule in rules {
-            if run.test(&self.rules[rule]) {
-                sink(rule);
-            }
-        }
-    }
-}
-
-impl Answers {
-    fn next(&mut self, items: usize) {
-        self.items.resize(items, 0);
-        self.epoch += 1;
-        if self.epoch > u32::MAX / 2 {
-            self.items.fill(0);
-            self.epoch = 1;
-        }
+        let rules = chosen.map(|index| (index as u32, witness(index)));
+        Plan { prefilter: Prefilter::new(rules, |field| self.numbers[field]) }
     }
 }
 
@@ -274,138 +255,5 @@ fn value_cost(value: &ValueCheck) -> u32 {
         ValueCheck::Plain(_) => 2,
         ValueCheck::FieldRef { .. } => 10,
         ValueCheck::Any(forms) => forms.iter().map(value_cost).sum(),
-    }
-}
-
-/// A value of the event: its text is made and folded at most once.
-struct Subject<'e, 'a> {
-    value: &'e Value<'a>,
-    text: Option<std::borrow::Cow<'e, str>>,
-    folded: OnceCell<Option<String>>,
-}
-
-impl<'e, 'a> Subject<'e, 'a> {
-    fn new(value: &'e Value<'a>) -> Self {
-        Self { value, text: value.text(), folded: OnceCell::new() }
-    }
-
-    fn folded(&self) -> Option<&str> {
-        let text = self.text.as_deref()?;
-        let folded = self.folded.get_or_init(|| match fold(text) {
-            std::borrow::Cow::Borrowed(_) => None,
-            std::borrow::Cow::Owned(folded) => Some(folded),
-        });
-        Some(folded.as_deref().unwrap_or(text))
-    }
-}
-
-/// A field of the event.
-struct Looked<'e, 'a> {
-    present: bool,
-    subjects: Vec<Subject<'e, 'a>>,
-}
-
-impl<'e, 'a> From<Found<'e, 'a>> for Looked<'e, 'a> {
-    fn from(found: Found<'e, 'a>) -> Self {
-        let subjects = found.values.into_iter().map(Subject::new).collect();
-        Self { present: found.present, subjects }
-    }
-}
-
-/// The program over one event.
-struct Run<'p, 'e, 'a> {
-    program: &'p Program,
-    event: &'e Event<'a>,
-    fields: Vec<OnceCell<Looked<'e, 'a>>>,
-    scalars: OnceCell<Looked<'e, 'a>>,
-    answers: &'p mut Answers,
-}
-
-impl<'e, 'a> Run<'_, 'e, 'a> {
-    fn test(&mut self, test: &Test) -> bool {
-        match test {
-            Test::And(parts) => parts.iter().all(|p| self.test(p)),
-            Test::Or(parts) => parts.iter().any(|p| self.test(p)),
-            Test::Not(part) => !self.test(part),
-            Test::AtLeast(n, parts) => parts.iter().filter(|p| self.test(p)).count() >= *n,
-            Test::Item(item) => self.item(*item as usize),
-        }
-    }
-
-    fn item(&mut self, index: usize) -> bool {
-        let known = self.answers.items[index];
-        if known / 2 == self.answers.epoch {
-            return known % 2 == 1;
-        }
-        let check = &self.program.items[index];
-        let looked = match check.field {
-            Some(field) => self.field(field),
-            None => self.scalars(),
-        };
-        let holds = |value: &ValueCheck| self.value(value, looked);
-        let any = match check.all {
-            true => check.values.iter().all(holds),
-            false => check.values.iter().any(holds),
-        };
-        let answer = any != check.negated;
-        self.answers.items[index] = self.answers.epoch * 2 + u32::from(answer);
-        answer
-    }
-
-    fn field(&self, index: u32) -> &Looked<'e, 'a> {
-        let path = &self.program.fields[index as usize];
-        self.fields[index as usize].get_or_init(|| self.event.find(path).into())
-    }
-
-    fn scalars(&self) -> &Looked<'e, 'a> {
-        self.scalars.get_or_init(|| Found { present: true, values: self.event.scalars() }.into())
-    }
-
-    fn value(&self, check: &ValueCheck, looked: &Looked<'e, 'a>) -> bool {
-        let mut subjects = looked.subjects.iter();
-        match check {
-            ValueCheck::Text(matcher) => subjects.any(|s| {
-                let text = if matcher.cased { s.text.as_deref() } else { s.folded() };
-                text.is_some_and(|t| matcher.matches_folded(t))
-            }),
-            ValueCheck::OneOf(set) => subjects.any(|s| s.folded().is_some_and(|t| set.contains(t))),
-            ValueCheck::Contains(automaton) => {
-                subjects.any(|s| s.folded().is_some_and(|t| automaton.is_match(t)))
-            }
-            ValueCheck::Any(forms) => forms.iter().any(|f| self.value(f, looked)),
-            ValueCheck::FieldRef { field, matcher } => self.refers(matcher, looked, *field),
-            ValueCheck::Plain(matcher) => plain(matcher, looked),
-        }
-    }
-
-    fn refers(&self, matcher: &Matcher, looked: &Looked<'e, 'a>, field: u32) -> bool {
-        let Matcher::FieldRef { relation, cased, .. } = matcher else { return false };
-        let others = &self.field(field).subjects;
-        let texts = |subjects: &'_ [Subject<'e, 'a>]| -> Vec<String> {
-            subjects.iter().filter_map(|s| s.text.as_deref().map(str::to_owned)).collect()
-        };
-        let (left, right) = (texts(&looked.subjects), texts(others));
-        left.iter().any(|l| right.iter().any(|r| texts_relate(l, r, *relation, *cased)))
-    }
-}
-
-fn plain(matcher: &Matcher, looked: &Looked<'_, '_>) -> bool {
-    let any = |holds: &dyn Fn(&Subject<'_, '_>) -> bool| looked.subjects.iter().any(holds);
-    match matcher {
-        Matcher::Exists(wanted) => looked.present == *wanted,
-        Matcher::Null => !looked.present || any(&|s| *s.value == Value::Null),
-        Matcher::Number(n) => any(&|s| n.equals(s.value)),
-        Matcher::Bool(b) => any(&|s| match s.value {
-            Value::Bool(v) => v == b,
-            Value::Str(t) => t.eq_ignore_ascii_case(if *b { "true" } else { "false" }),
-            _ => false,
-        }),
-        Matcher::Regex(regex) => any(&|s| s.text.as_deref().is_some_and(|t| regex.is_match(t))),
-        Matcher::Cidr(net) => any(&|s| matches!(s.value, Value::Str(t) if in_network(t, net))),
-        Matcher::Compare(op, n) => any(&|s| compare(s.value, *n).is_some_and(|o| op.holds(o))),
-        Matcher::Date(part, op, n) => {
-            any(&|s| date_part(s.value, *part).is_some_and(|is| op.holds(is.cmp(n))))
-        }
-        Matcher::Text { .. } | Matcher::FieldRef { .. } | Matcher::Any(_) => false,
     }
 }

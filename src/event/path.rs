@@ -19,7 +19,21 @@ pub struct Found<'e, 'a> {
     pub values: Vec<&'e Value<'a>>,
 }
 
+impl<'e, 'a> Found<'e, 'a> {
+    /// A field that is this value; arrays are flattened.
+    pub fn of(value: &'e Value<'a>) -> Self {
+        let mut found = Self { present: true, values: Vec::with_capacity(1) };
+        flatten(value, &mut found.values);
+        found
+    }
+}
+
 impl FieldPath {
+    /// Whether it can only be a key at the top: it has no dot.
+    pub fn is_flat(&self) -> bool {
+        self.dots.is_empty()
+    }
+
     /// Takes the name as the rule wrote it.
     pub fn new(name: &str) -> Self {
         let dots = name.match_indices('.').map(|(i, _)| i).collect();
