@@ -38,6 +38,18 @@ impl Place {
         let end = ends.nth(self.length.max(1) - 1).unwrap_or(text.len());
         start..end.max(start)
     }
+
+    /// Line and column just behind the last character that it covers.
+    pub fn end_in(&self, text: &str) -> Self {
+        let covered = &text[self.bytes_in(text)];
+        let column = |line: &str| line.chars().count() + 1;
+        match covered.rsplit_once('\n') {
+            None => Self::new(self.line, self.column - 1 + column(covered)),
+            Some((before, last)) => {
+                Self::new(self.line + 1 + before.matches('\n').count(), column(last))
+            }
+        }
+    }
 }
 
 /// Stable codes of diagnostics; they are never renumbered.
@@ -86,11 +98,51 @@ pub enum Code {
     Header,
     /// A logsource that is not among those of the Sigma taxonomy.
     Logsource,
-    /// A pattern that costs much on every event.
+    /// A pattern or window that costs much.
     Cost,
+    /// Wildcards that do nothing, or that say in a roundabout way what a modifier says.
+    Wildcard,
+    /// The same thing stands there twice.
+    Repeated,
+    /// An encoded value compared without regard to case.
+    EncodedCase,
 }
 
 impl Code {
+    /// All codes, in the order of their numbers.
+    pub const ALL: &[Self] = &[
+        Self::Yaml,
+        Self::DuplicateKey,
+        Self::File,
+        Self::Shape,
+        Self::Condition,
+        Self::UnknownSelection,
+        Self::Modifier,
+        Self::Value,
+        Self::Correlation,
+        Self::Reference,
+        Self::DuplicateId,
+        Self::Unsupported,
+        Self::NoSource,
+        Self::Placeholder,
+        Self::Pipeline,
+        Self::UnusedSelection,
+        Self::Portability,
+        Self::FilterKeeps,
+        Self::IdleModifier,
+        Self::Header,
+        Self::Logsource,
+        Self::Cost,
+        Self::Wildcard,
+        Self::Repeated,
+        Self::EncodedCase,
+    ];
+
+    /// Reads a code as printed; case does not count.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|c| c.as_str().eq_ignore_ascii_case(text))
+    }
+
     /// The code as printed, such as `W0102`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -116,6 +168,9 @@ impl Code {
             Self::Header => "W0405",
             Self::Logsource => "W0406",
             Self::Cost => "W0407",
+            Self::Wildcard => "W0408",
+            Self::Repeated => "W0409",
+            Self::EncodedCase => "W0410",
         }
     }
 }
@@ -154,7 +209,7 @@ pub struct Fix {
 /// One finding about one rule file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// Error or warning.
+    /// Whether the rule can run.
     pub severity: Severity,
     /// Stable code.
     pub code: Code,
@@ -268,8 +323,13 @@ impl fmt::Display for Diagnostic {
 
 /// The candidate nearest to `name`, when it is near enough to be what was meant.
 pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let near = |c: &&str| distance(name, c) <= (name.chars().count() / 3).max(1);
-    candidates.filter(near).min_by_key(|c| distance(name, c))
+    let length = name.chars().count();
+    let most = (length / 3).max(1);
+    let near = |c: &'a str| {
+        let apart = c.chars().count().abs_diff(length) > most;
+        Some((if apart { most + 1 } else { distance(name, c) }, c)).filter(|(d, _)| *d <= most)
+    };
+    candidates.filter_map(near).min_by_key(|(distance, _)| *distance).map(|(_, c)| c)
 }
 
 /// Levenshtein distance in characters.
@@ -306,6 +366,21 @@ mod tests {
         assert_eq!(&text[Place::new(2, 4).spanning(2).bytes_in(text)], "öé");
         assert_eq!(&text[Place::new(2, 1).bytes_in(text)], "ä");
         assert_eq!(Place::new(9, 9).bytes_in(text), text.len()..text.len());
+    }
+
+    #[test]
+    fn a_place_ends_behind_its_last_character() {
+        let text = "a: x\nä: öé\nb: |\n  one\n  two\n";
+        assert_eq!(Place::new(2, 4).spanning(2).end_in(text), Place::new(2, 6));
+        assert_eq!(Place::new(4, 3).spanning(9).end_in(text), Place::new(5, 6));
+        assert_eq!(Place::new(2, 1).end_in(text), Place::new(2, 2));
+    }
+
+    #[test]
+    fn codes_are_listed_once_each_in_rising_order() {
+        let codes: Vec<&str> = Code::ALL.iter().map(|c| c.as_str()).collect();
+        assert!(codes.is_sorted_by(|a, b| a < b), "{codes:?}");
+        assert_eq!(Code::parse("w0102"), Some(Code::Condition));
     }
 
     #[test]

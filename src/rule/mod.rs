@@ -6,8 +6,10 @@
 
 mod condition;
 mod correlation;
+mod cost;
 mod detection;
 mod diagnostic;
+mod explain;
 mod header;
 mod item;
 mod link;
@@ -15,6 +17,7 @@ mod lint;
 mod matcher;
 mod pattern;
 mod placeholder;
+mod reference;
 mod regex;
 mod tree;
 mod yaml;
@@ -22,8 +25,10 @@ mod yaml;
 use std::sync::Arc;
 
 pub use correlation::{Correlation, CorrelationKind, Spike, Threshold};
+pub use cost::Cost;
 pub use detection::{Expr, Item, Values};
 pub use diagnostic::{Code, Diagnostic, Fix, Place, Severity, nearest};
+pub use explain::Explanation;
 pub use header::{Header, Level};
 pub use link::{CorrelationRule, DetectionRule, Family, Input, Options, RuleRef, RuleSet};
 pub use matcher::{Comparison, DatePart, Matcher, Number, Subject, TextRelation, texts_relate};
@@ -103,6 +108,7 @@ fn read_document(
             .help("write each rule out in a document of its own; `watchfire migrate` does"));
     }
     let header = Header::read(node, file, text)?;
+    lint::header(node, found);
     let logsource = node.get("logsource").map(detection::logsource).transpose()?;
     let parts = ["detection", "correlation", "anomaly", "filter"];
     match parts.map(|name| node.get(name)) {
@@ -114,15 +120,16 @@ fn read_document(
             lint::logsource(node, &logsource, found);
             let Some(tree) = DetectionTree::read(body, &[], found) else { return Ok(None) };
             lint::tree(&tree, found);
+            lint::cost(&tree, found);
             Ok(Some(Document::Detection { header, logsource, tree }))
         }
         [None, Some(body), None, None] => {
-            let correlation = correlation::compile(body, node)?;
-            Ok(Some(Document::Correlation { header, correlation }))
+            let correlation = correlation::compile(body, node, found);
+            Ok(correlation.map(|correlation| Document::Correlation { header, correlation }))
         }
         [None, None, Some(body), None] => {
-            let correlation = correlation::compile_anomaly(body, node)?;
-            Ok(Some(Document::Correlation { header, correlation }))
+            let correlation = correlation::compile_anomaly(body, node, found);
+            Ok(correlation.map(|correlation| Document::Correlation { header, correlation }))
         }
         [None, None, None, Some(body)] => {
             let rules = filter_rules(body)?;
