@@ -24,7 +24,7 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
     super::logging::start(args.log_format, "info");
     let config = Config::load(&args.config)?;
     let loaded = load_rules(&config.rules)?;
-    for diagnostic in &loaded.diagnostics {
+    for diagnostic in loaded.serious() {
         eprintln!("{diagnostic}");
     }
     let instance = config.instance_name();

@@ -39,9 +39,17 @@ impl Place {
         start..end.max(start)
     }
 
+    /// The bytes of `text` that it covers, without blanks and line ends behind them.
+    pub fn shown_in(&self, text: &str) -> Range<usize> {
+        let bytes = self.bytes_in(text);
+        let covered = &text[bytes.clone()];
+        let shown = covered.trim_end();
+        bytes.start..bytes.start + if shown.is_empty() { covered.len() } else { shown.len() }
+    }
+
     /// Line and column just behind the last character that it covers.
     pub fn end_in(&self, text: &str) -> Self {
-        let covered = &text[self.bytes_in(text)];
+        let covered = &text[self.shown_in(text)];
         let column = |line: &str| line.chars().count() + 1;
         match covered.rsplit_once('\n') {
             None => Self::new(self.line, self.column - 1 + column(covered)),

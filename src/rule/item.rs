@@ -319,7 +319,8 @@ fn combination(item: &DetectionItem) -> Result<(), Diagnostic> {
         for earlier in &item.modifiers[..i] {
             let a = role(&earlier.name);
             if earlier.name == later.name {
-                return Err(wrong(later, &format!("`{}` stands there twice", later.name)));
+                let what = format!("`{}` stands there twice", later.name);
+                return Err(wrong(later, &what).help("remove one of them"));
             }
             let pair = EXCLUDES.iter().find(|(x, y, _)| (*x, *y) == (a, b) || (*x, *y) == (b, a));
             if let Some((_, _, why)) = pair {
@@ -365,7 +366,10 @@ fn draft(node: &Node, asked: &Asked) -> Result<Draft, Diagnostic> {
 fn apply(modifier: &str, drafts: Vec<Draft>, node: &Node) -> Result<Vec<Draft>, Diagnostic> {
     let needs_text = || {
         let what = format!("`{modifier}` needs a string, this is {}", node.kind());
-        Diagnostic::error(Code::Value, node.place, what).help("put the value in quotes")
+        Diagnostic::error(Code::Value, node.place, what).help(match node.value {
+            Yaml::Null => format!("an absent field has no text: leave `{modifier}` out"),
+            _ => "put the value in quotes".to_owned(),
+        })
     };
     let mut out = Vec::with_capacity(drafts.len());
     for draft in drafts {
@@ -389,6 +393,7 @@ fn apply(modifier: &str, drafts: Vec<Draft>, node: &Node) -> Result<Vec<Draft>, 
                     let what =
                         format!("more than {WINDASH_DASHES_MAX} dashes in a `windash` value");
                     Diagnostic::error(Code::Value, node.place, what)
+                        .help("write the parts as a list with `windash|contains|all`")
                 })?;
                 out.extend(forms.into_iter().map(Draft::Text));
             }
@@ -412,8 +417,29 @@ fn apply(modifier: &str, drafts: Vec<Draft>, node: &Node) -> Result<Vec<Draft>, 
 }
 
 fn no_wildcard(modifier: &str, node: &Node) -> Diagnostic {
+    let Some(text) = node.as_str() else {
+        let what = format!("`{modifier}` needs a string, this is {}", node.kind());
+        return Diagnostic::error(Code::Value, node.place, what).help("put the value in quotes");
+    };
     let what = format!("`{modifier}` needs a string without wildcards");
-    Diagnostic::error(Code::Value, node.place, what).help("escape a literal `*` or `?` with `\\`")
+    let diagnostic = Diagnostic::error(Code::Value, node.place, what)
+        .help("escape a literal `*` or `?` with `\\`; encoded text has no wildcards");
+    match first_wildcard(text) {
+        Some(at) => diagnostic.within(at..at + 1),
+        None => diagnostic,
+    }
+}
+
+/// The character of the first `*` or `?` that no backslash escapes.
+fn first_wildcard(text: &str) -> Option<usize> {
+    let mut escaped = false;
+    for (at, c) in text.chars().enumerate() {
+        if matches!(c, '*' | '?') && !escaped {
+            return Some(at);
+        }
+        escaped = c == '\\' && !escaped;
+    }
+    None
 }
 
 fn text_of(draft: Draft) -> Option<Pattern> {
@@ -459,11 +485,15 @@ fn base64_offsets(bytes: &[u8]) -> impl Iterator<Item = String> {
 }
 
 fn matcher(draft: Draft, asked: &Asked, node: &Node) -> Result<Matcher, Diagnostic> {
-    let wrong = |what: String| Diagnostic::error(Code::Value, node.place, what);
+    let wrong =
+        |what: String, help: &str| Diagnostic::error(Code::Value, node.place, what).help(help);
     if asked.exists {
         return match draft {
             Draft::Bool(b) => Ok(Matcher::Exists(b)),
-            _ => Err(wrong("`exists` takes `true` or `false`".into())),
+            _ => Err(wrong(
+                format!("`exists` takes `true` or `false`, this is {}", node.kind()),
+                "write it without quotes: `exists: true`",
+            )),
         };
     }
     if let Some(part) = asked.date {
@@ -471,14 +501,20 @@ fn matcher(draft: Draft, asked: &Asked, node: &Node) -> Result<Matcher, Diagnost
             Draft::Number(Number::Int(n)) => {
                 Ok(Matcher::Date(part, asked.compare.unwrap_or(Comparison::Eq), n))
             }
-            _ => Err(wrong("a part of a date is compared with an integer".into())),
+            _ => Err(wrong(
+                format!("a part of a date is an integer, this is {}", node.kind()),
+                "write a number, such as `hour: 22` (UTC)",
+            )),
         };
     }
     if let Some(op) = asked.compare {
         return match (draft, node.as_str().map(str::parse::<i64>)) {
             (Draft::Number(n), _) => Ok(Matcher::Compare(op, n)),
             (_, Some(Ok(n))) => Ok(Matcher::Compare(op, Number::Int(n))),
-            _ => Err(wrong(format!("a comparison needs a number, this is {}", node.kind()))),
+            _ => Err(wrong(
+                format!("a comparison needs a number, this is {}", node.kind()),
+                "write a number without unit; for text there is no order",
+            )),
         };
     }
     Ok(match draft {
@@ -490,14 +526,15 @@ fn matcher(draft: Draft, asked: &Asked, node: &Node) -> Result<Matcher, Diagnost
             cased: asked.cased,
         },
         _ if asked.regex || asked.cidr || asked.fieldref => {
-            return Err(wrong(format!("this modifier needs a string, this is {}", node.kind())));
+            let what = format!("this modifier needs a string, this is {}", node.kind());
+            return Err(wrong(what, "put the value in quotes"));
         }
         Draft::Number(n) => Matcher::Number(n),
         Draft::Bool(b) => Matcher::Bool(b),
         Draft::Null => Matcher::Null,
         text => match text_of(text) {
             Some(pattern) => Matcher::Text(TextMatcher::new(&pattern, asked.cased)),
-            None => return Err(wrong(format!("unexpected {}", node.kind()))),
+            None => return Err(wrong(format!("unexpected {}", node.kind()), "write a string")),
         },
     })
 }
@@ -527,7 +564,17 @@ fn network(text: &str, node: &Node) -> Result<IpNet, Diagnostic> {
         .help(format!("did you mean `{}`?", net.trunc()))),
         None => {
             let what = format!("`{text}` is no network such as 10.0.0.0/8 or fc00::/7");
-            Err(Diagnostic::error(Code::Value, node.place, what))
+            let help = match text.rsplit_once(':') {
+                Some((address, port))
+                    if address.parse::<std::net::Ipv4Addr>().is_ok()
+                        && port.parse::<u16>().is_ok() =>
+                {
+                    format!("a network has no port: write `{address}`")
+                }
+                _ if text.contains('*') => "wildcards are not read here: write the prefix".into(),
+                _ => "write address and prefix length, such as `192.168.0.0/16`".into(),
+            };
+            Err(Diagnostic::error(Code::Value, node.place, what).help(help))
         }
     }
 }

@@ -39,7 +39,9 @@ pub fn forms(node: &Node, expand: bool, lists: &Placeholders) -> Result<Vec<Node
                 "`%{name}%` makes {} values of one, the limit is {PLACEHOLDER_FORMS_MAX}",
                 forms.len().saturating_mul(values.len())
             );
-            return Err(Diagnostic::error(Code::Placeholder, node.place, what).within(at));
+            return Err(Diagnostic::error(Code::Placeholder, node.place, what)
+                .within(at)
+                .help("write fewer placeholders into one value, or shorter lists"));
         }
         forms = forms.iter().flat_map(|f| values.iter().map(move |v| format!("{f}{v}"))).collect();
     }

@@ -18,6 +18,11 @@ pub struct LoadedRules {
 }
 
 impl LoadedRules {
+    /// Errors and warnings; hints are for `watchfire check`.
+    pub fn serious(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.diagnostics.iter().filter(|d| d.severity != Severity::Hint)
+    }
+
     /// How many of the diagnostics are errors.
     pub fn errors(&self) -> usize {
         self.diagnostics.iter().filter(|d| d.severity == Severity::Error).count()
@@ -40,24 +45,42 @@ pub enum LoadError {
     Mapping(#[from] MappingError),
 }
 
+/// The texts of rule files.
+#[derive(Clone, Debug, Default)]
+pub struct RuleFiles {
+    /// Name and text, in the order of names.
+    pub texts: Vec<(Arc<str>, String)>,
+    /// An error for each file that could not be read.
+    pub unread: Vec<Diagnostic>,
+}
+
+/// Reads every `.yml` and `.yaml` file under the paths, in the order of their names.
+///
+/// # Errors
+/// When a path itself cannot be read. A file inside a folder that cannot be read is a diagnostic.
+pub fn read_rules(paths: &[PathBuf]) -> Result<RuleFiles, LoadError> {
+    let mut files = RuleFiles::default();
+    for path in yaml_files(paths)? {
+        let name: Arc<str> = path.to_string_lossy().into();
+        match std::fs::read_to_string(&path) {
+            Ok(text) => files.texts.push((name, text)),
+            Err(e) => {
+                let what = format!("cannot be read: {e}");
+                let error = Diagnostic::error(Code::File, Place::default(), what)
+                    .help("a rule file is UTF-8 text that this user may read");
+                files.unread.push(error.in_file(&name));
+            }
+        }
+    }
+    Ok(files)
+}
+
 /// Loads every `.yml` and `.yaml` file under the paths, in the order of their names.
 ///
 /// # Errors
 /// When a path itself cannot be read. A file inside a folder that cannot be read is a diagnostic.
 pub fn load_rules(paths: &[PathBuf]) -> Result<LoadedRules, LoadError> {
-    let mut texts: Vec<(Arc<str>, String)> = Vec::new();
-    let mut diagnostics = Vec::new();
-    for path in yaml_files(paths)? {
-        let name: Arc<str> = path.to_string_lossy().into();
-        match std::fs::read_to_string(&path) {
-            Ok(text) => texts.push((name, text)),
-            Err(e) => {
-                let what = format!("cannot be read: {e}");
-                let error = Diagnostic::error(Code::File, Place::default(), what);
-                diagnostics.push(error.in_file(&name));
-            }
-        }
-    }
+    let RuleFiles { texts, unread: mut diagnostics } = read_rules(paths)?;
     let files = texts.iter().map(|(name, text)| (name, text.as_str()));
     let (rules, mut found) = RuleSet::compile(files);
     diagnostics.append(&mut found);

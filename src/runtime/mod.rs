@@ -12,7 +12,9 @@ mod views;
 mod worker;
 
 pub use clock::{Stopwatch, SystemClock, Usage};
-pub use files::{LoadError, LoadedRules, load_mappings, load_rules, shipped_rules};
+pub use files::{
+    LoadError, LoadedRules, RuleFiles, load_mappings, load_rules, read_rules, shipped_rules,
+};
 pub use service::{Service, ServiceError};
 pub use shared::{OwnTopics, Shared};
 pub use signals::terminated;

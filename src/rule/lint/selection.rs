@@ -13,7 +13,7 @@ pub fn tree(tree: &DetectionTree, found: &mut Vec<Diagnostic>) {
         if let Some((first, _)) = twin {
             let what = format!("`{}` is the same as `{}`", name.text, first.text);
             found.push(
-                Diagnostic::warning(Code::Repeated, name.place, what)
+                Diagnostic::hint(Code::Repeated, name.place, what)
                     .label(first.place, "the same is here")
                     .help("remove one, or write what was meant to differ"),
             );
@@ -49,7 +49,8 @@ fn item(item: &DetectionItem, siblings: &[Selection], found: &mut Vec<Diagnostic
         quoted_number(node, item, found);
     }
     let values: Vec<&Node> = item.values.iter().collect();
-    repeated(&values, item.has("cased") || item.has("re"), found);
+    let cased = ["cased", "re", "base64", "base64offset"].iter().any(|m| item.has(m));
+    repeated(&values, cased, found);
 }
 
 fn nulls(item: &DetectionItem, found: &mut Vec<Diagnostic>) {
@@ -132,10 +133,11 @@ fn wildcards(node: &Node, item: &DetectionItem, found: &mut Vec<Diagnostic>) {
     let modifier = modifier.map_or("a keyword".to_owned(), |m| format!("`{m}`"));
     let length = text.chars().count();
     let ends = [
-        (front && text.starts_with('*'), 0..1, &text[text.len().min(1)..]),
-        (back && ends_wild(text), length - 1..length, &text[..text.len().saturating_sub(1)]),
+        (front, 0..1, text.strip_prefix('*')),
+        (back && ends_wild(text), length.saturating_sub(1)..length, text.strip_suffix('*')),
     ];
     for (_, at, rest) in ends.into_iter().filter(|(idle, ..)| *idle) {
+        let Some(rest) = rest else { continue };
         let what = format!("this `*` does nothing: {modifier} leaves the ends open anyhow");
         let hint = Diagnostic::hint(Code::Wildcard, node.place, what).within(at);
         let hint = hint.help("remove it");
