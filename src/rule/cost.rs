@@ -5,6 +5,7 @@
 //! what the engine leaves out because another item decided already.
 
 use regex_syntax::ParserBuilder;
+use regex_syntax::ast::ErrorKind;
 use regex_syntax::hir::{Class, Hir, HirKind};
 
 use super::condition::Condition;
@@ -85,10 +86,11 @@ pub enum RegexShape {
     Linear,
     /// It needs an engine that goes back.
     Backtracking,
+    /// It is no regular expression: the compiler says so.
+    Wrong,
 }
 
-/// The shape of an expression with the flags of its item. One that is wrong counts as backtracking;
-/// the compiler refuses it elsewhere.
+/// The shape of an expression with the flags of its item.
 pub fn regex_shape(source: &str, item: &DetectionItem) -> RegexShape {
     let has = |short: &str, long: &str| item.has(short) || item.has(long);
     let parsed = ParserBuilder::new()
@@ -98,10 +100,15 @@ pub fn regex_shape(source: &str, item: &DetectionItem) -> RegexShape {
         .build()
         .parse(source);
     match parsed {
-        Err(_) => RegexShape::Backtracking,
+        Err(regex_syntax::Error::Parse(e)) if goes_back(e.kind()) => RegexShape::Backtracking,
+        Err(_) => RegexShape::Wrong,
         Ok(hir) if longest_text(&hir) >= ANCHOR_CHARACTERS_MIN => RegexShape::Anchored,
         Ok(_) => RegexShape::Linear,
     }
+}
+
+fn goes_back(kind: &ErrorKind) -> bool {
+    matches!(kind, ErrorKind::UnsupportedBackreference | ErrorKind::UnsupportedLookAround)
 }
 
 /// The longest text, in characters, that must stand in every match.
@@ -177,7 +184,8 @@ fn of_selection(selection: &Selection) -> Option<&Node> {
         Selection::Item(item) if !item.has("re") => None,
         Selection::Item(item) => {
             let unanchored = |n: &&Node| {
-                n.as_str().is_some_and(|text| regex_shape(text, item) != RegexShape::Anchored)
+                let shape = n.as_str().map(|text| regex_shape(text, item));
+                matches!(shape, Some(RegexShape::Linear | RegexShape::Backtracking))
             };
             if item.has("all") {
                 return every(item.values.iter().map(|n| Some(n).filter(unanchored)));

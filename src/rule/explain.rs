@@ -58,3 +58,52 @@ impl Code {
         Explanation { title, text }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rule::{Diagnostic, RuleSet, Severity};
+
+    /// Codes that need more than the text of rules: a file system, a configuration, a pipeline.
+    const WITHOUT_EXAMPLE: &[Code] = &[Code::File, Code::NoSource, Code::Pipeline];
+
+    fn examples(text: &str) -> Vec<&str> {
+        let blocks = text.split("```yaml\n").skip(1);
+        blocks.map(|b| b.split("```").next().unwrap_or_default()).collect()
+    }
+
+    fn check(text: &str) -> Vec<Diagnostic> {
+        RuleSet::compile([(&"a.yml".into(), text)]).1
+    }
+
+    /// Line, column and length that a comment of carets marks on the line above it. In column 1 the
+    /// `#` of the comment is the first of them.
+    fn marked(text: &str) -> (usize, usize, usize) {
+        let line = text.lines().position(|l| l.starts_with('#') && l.contains('^'));
+        let line = line.expect("a line of carets");
+        let carets = text.lines().nth(line).expect("the line");
+        let start = carets.find('^').expect("carets");
+        let length = carets[start..].trim_end().len();
+        if start == 1 { (line, 1, length + 1) } else { (line, start + 1, length) }
+    }
+
+    #[test]
+    fn every_code_is_explained_and_its_examples_are_wrong_and_right_as_they_say() {
+        for code in Code::ALL {
+            let Explanation { title, text } = code.explanation();
+            assert!(text.starts_with(&format!("# {}: {title}\n", code.as_str())), "{code:?}");
+            let examples = examples(text);
+            let expect = if WITHOUT_EXAMPLE.contains(code) { 0 } else { 2 };
+            assert_eq!(examples.len(), expect, "{code:?}");
+            let [wrong, right] = examples.as_slice() else { continue };
+            let found = check(wrong);
+            let (line, column, length) = marked(wrong);
+            let hit = found.iter().find(|d| d.code == *code).expect(title);
+            let place = (hit.place.line, hit.place.column, hit.place.length);
+            assert_eq!(place, (line, column, length), "{code:?}: {found:#?}");
+            let left = check(right);
+            let bad = |d: &&Diagnostic| d.code == *code || d.severity != Severity::Hint;
+            assert_eq!(left.iter().find(bad), None, "{code:?}, mended");
+        }
+    }
+}

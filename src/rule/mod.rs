@@ -107,7 +107,8 @@ fn read_document(
         return Err(Diagnostic::error(Code::Unsupported, action.place, what)
             .help("write each rule out in a document of its own; `watchfire migrate` does"));
     }
-    let header = Header::read(node, file, text)?;
+    // A wrong head does not keep what else is wrong from being told.
+    let header = Header::read(node, file, text).map_err(|d| found.push(d)).ok();
     lint::header(node, found);
     let logsource = node.get("logsource").map(detection::logsource).transpose()?;
     let parts = ["detection", "correlation", "anomaly", "filter"];
@@ -121,15 +122,17 @@ fn read_document(
             let Some(tree) = DetectionTree::read(body, &[], found) else { return Ok(None) };
             lint::tree(&tree, found);
             lint::cost(&tree, found);
-            Ok(Some(Document::Detection { header, logsource, tree }))
+            Ok(header.map(|header| Document::Detection { header, logsource, tree }))
         }
         [None, Some(body), None, None] => {
             let correlation = correlation::compile(body, node, found);
-            Ok(correlation.map(|correlation| Document::Correlation { header, correlation }))
+            let read = header.zip(correlation);
+            Ok(read.map(|(header, correlation)| Document::Correlation { header, correlation }))
         }
         [None, None, Some(body), None] => {
             let correlation = correlation::compile_anomaly(body, node, found);
-            Ok(correlation.map(|correlation| Document::Correlation { header, correlation }))
+            let read = header.zip(correlation);
+            Ok(read.map(|(header, correlation)| Document::Correlation { header, correlation }))
         }
         [None, None, None, Some(body)] => {
             let rules = filter_rules(body)?;
@@ -137,7 +140,7 @@ fn read_document(
             lint::tree(&tree, found);
             lint::filter(body, &tree, found);
             let logsource = logsource.unwrap_or_default();
-            Ok(Some(Document::Filter { header, logsource, rules, tree }))
+            Ok(header.map(|header| Document::Filter { header, logsource, rules, tree }))
         }
         found => Err(kinds(node, &parts, found.iter().flatten().count())),
     }

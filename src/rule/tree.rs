@@ -86,6 +86,7 @@ impl DetectionTree {
                 Diagnostic::error(Code::Shape, node.place, what)
                     .help("name what to look for: `selection: {Image|endswith: '\\cmd.exe'}`"),
             );
+            return None;
         }
         let conditions = conditions(node, &names, found);
         if errors(found) > wrong_before {

@@ -15,8 +15,8 @@ use crate::limits::{RULE_FILE_BYTES_MAX, YAML_DEPTH_MAX, YAML_NODES_MAX};
 /// A value and where it stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
-    /// A scalar as a whole; the first key of a mapping; the first character of anything else. What is
-    /// not written, as the value of `key:`, is at its key.
+    /// A scalar as a whole, or what stands in brackets; the first key of a block mapping, the first
+    /// dash of a block list. What is not written, as the value of `key:`, is at its key.
     pub place: Place,
     /// What it is.
     pub value: Yaml,
@@ -131,10 +131,18 @@ enum Open {
     Map(Vec<(Key, Node)>, Option<Key>),
 }
 
+/// Where a list or mapping begins.
+struct Start {
+    place: Place,
+    /// The same in characters of the text.
+    index: usize,
+    anchor: usize,
+}
+
 #[derive(Default)]
 struct Builder {
     documents: Vec<Node>,
-    open: Vec<(Open, Place, usize)>,
+    open: Vec<(Open, Start)>,
     anchors: Vec<(usize, Node)>,
     nodes: usize,
 }
@@ -154,10 +162,19 @@ impl Builder {
                 self.count(1, place)?;
                 self.close(Node { place, value }, anchor)
             }
-            Event::SequenceStart(anchor, _) => self.push(Open::Seq(Vec::new()), place, anchor),
-            Event::MappingStart(anchor, _) => self.push(Open::Map(Vec::new(), None), place, anchor),
+            Event::SequenceStart(anchor, _) => {
+                let start = Start { place, index: span.start.index(), anchor };
+                self.push(Open::Seq(Vec::new()), start)
+            }
+            Event::MappingStart(anchor, _) => {
+                let start = Start { place, index: span.start.index(), anchor };
+                self.push(Open::Map(Vec::new(), None), start)
+            }
             Event::SequenceEnd | Event::MappingEnd => {
-                let Some((open, place, anchor)) = self.open.pop() else { return Ok(()) };
+                let Some((open, start)) = self.open.pop() else { return Ok(()) };
+                // Only the end of what stands in brackets is written.
+                let length = if span.is_empty() { 0 } else { span.end.index() - start.index };
+                let (place, anchor) = (start.place.spanning(length), start.anchor);
                 let node = match open {
                     Open::Seq(items) => Node { place, value: Yaml::Seq(items) },
                     Open::Map(members, _) => mapping(place, members),
@@ -196,13 +213,13 @@ impl Builder {
         }
     }
 
-    fn push(&mut self, open: Open, place: Place, anchor: usize) -> Result<(), Diagnostic> {
-        self.count(1, place)?;
+    fn push(&mut self, open: Open, start: Start) -> Result<(), Diagnostic> {
+        self.count(1, start.place)?;
         if self.open.len() >= YAML_DEPTH_MAX {
             let what = format!("nested deeper than the limit of {YAML_DEPTH_MAX}");
-            return Err(Diagnostic::error(Code::Yaml, place, what).help("nest it less deep"));
+            return Err(Diagnostic::error(Code::Yaml, start.place, what).help("nest it less deep"));
         }
-        self.open.push((open, place, anchor));
+        self.open.push((open, start));
         Ok(())
     }
 
@@ -248,20 +265,42 @@ fn not_yaml(text: &str, place: Place, reason: &str) -> Diagnostic {
         return Diagnostic::error(Code::Yaml, Place::new(place.line, tab + 1), what)
             .help("indent with spaces");
     }
+    let (place, help) = usual_cause(line, place, reason);
+    Diagnostic::error(Code::Yaml, place, format!("not YAML: {reason}")).help(help)
+}
+
+/// The word that is meant, and what is usually wrong with such a line.
+fn usual_cause(line: &str, place: Place, reason: &str) -> (Place, &'static str) {
+    let rest = || line.chars().skip(place.column - 1);
+    let word: String = rest().take_while(|c| !c.is_whitespace()).collect();
+    let at_word = place.spanning(word.trim_end_matches(':').chars().count().max(1));
+    if reason.contains("escape") {
+        let known = |c: char| "0abtnvfre\"/\\N_LPxuU \t".contains(c);
+        let chars: Vec<char> = rest().collect();
+        let mut at = 0;
+        while chars
+            .get(at)
+            .is_some_and(|c| *c != '\\' || chars.get(at + 1).copied().is_some_and(known))
+        {
+            at += if chars[at] == '\\' { 2 } else { 1 };
+        }
+        let place = Place::new(place.line, place.column + at).spanning(2);
+        return (place, "put a value with backslashes in single quotes");
+    }
     let help = match line.trim_start().trim_start_matches("- ").split_once(": ") {
+        _ if reason.contains("unknown anchor") => {
+            "a value that begins with `*` goes in quotes; else it is an alias to `&…`"
+        }
         Some((_, value)) if value.starts_with(['*', '%', '@', '`', '&', '!']) => {
             "put a value that begins with one of `* & ! % @` in quotes"
         }
+        _ if reason.contains("quoted scalar") => "close the quote, on the same line if it can be",
         Some((_, value)) if value.contains(": ") => {
             "put a value that holds a colon and a blank in quotes"
         }
-        Some((_, value)) if value.starts_with('"') && value.contains('\\') => {
-            "put a value with backslashes in single quotes"
-        }
-        _ if reason.contains("quoted scalar") => "close the quote, on the same line if it can be",
         _ => "look at this line and the one before: is the indentation right, and a quote open?",
     };
-    Diagnostic::error(Code::Yaml, place, format!("not YAML: {reason}")).help(help)
+    (at_word, help)
 }
 
 fn key(node: Node, members: &[(Key, Node)]) -> Result<Key, Diagnostic> {

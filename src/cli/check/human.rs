@@ -69,7 +69,7 @@ fn element<'a>(finding: &'a Diagnostic, text: &'a str, file: &'a str) -> Element
 /// The bytes that a place covers; at the end of the file its last character.
 fn span(place: Place, text: &str) -> Range<usize> {
     let span = place.shown_in(text);
-    if !text[span.clone()].trim().is_empty() {
+    if !text[span.clone()].trim_matches(['\r', '\n']).is_empty() {
         return span;
     }
     let before = text[..span.start].trim_end();
