@@ -260,7 +260,7 @@ impl<'t> Parser<'t> {
         let Some(n) = count else { return Ok(only_or(chosen, Condition::And)) };
         if n > chosen.len() {
             let what = format!(
-                "`{n} of` can never hold: `{}` is {} selections",
+                "`{n} of` can never hold: `{}` stands for {} of the selections",
                 target.text,
                 chosen.len()
             );

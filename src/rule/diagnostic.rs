@@ -32,7 +32,7 @@ impl Place {
         if self.line == 0 {
             return 0..0;
         }
-        let before: usize = text.split_inclusive('\n').take(self.line - 1).map(str::len).sum();
+        let before = line_start(text, self.line);
         let mut ends = text[before..].char_indices().map(|(i, _)| before + i);
         let start = ends.by_ref().nth(self.column.saturating_sub(1)).unwrap_or(text.len());
         let end = ends.nth(self.length.max(1) - 1).unwrap_or(text.len());
@@ -49,6 +49,9 @@ impl Place {
 
     /// Line and column just behind the last character that it covers.
     pub fn end_in(&self, text: &str) -> Self {
+        if self.line == 0 {
+            return *self;
+        }
         let covered = &text[self.shown_in(text)];
         let column = |line: &str| line.chars().count() + 1;
         match covered.rsplit_once('\n') {
@@ -56,6 +59,22 @@ impl Place {
             Some((before, last)) => {
                 Self::new(self.line + 1 + before.matches('\n').count(), column(last))
             }
+        }
+    }
+}
+
+/// Where a line begins. YAML ends lines by a line feed, a carriage return, or both.
+fn line_start(text: &str, line: usize) -> usize {
+    let bytes = text.as_bytes();
+    let ends = |at: usize| match bytes[at] {
+        b'\n' => true,
+        b'\r' => bytes.get(at + 1) != Some(&b'\n'),
+        _ => false,
+    };
+    match line.checked_sub(2) {
+        None => 0,
+        Some(nth) => {
+            (0..bytes.len()).filter(|at| ends(*at)).nth(nth).map_or(text.len(), |at| at + 1)
         }
     }
 }
@@ -340,20 +359,24 @@ pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Opt
     candidates.filter_map(near).min_by_key(|(distance, _)| *distance).map(|(_, c)| c)
 }
 
-/// Levenshtein distance in characters.
+/// Edits between two texts, in characters: insert, remove, replace, or swap two neighbours.
 fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let replaced = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = replaced.min(last[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(before[j - 2] + 1);
+            }
+            row.push(least);
         }
+        before = std::mem::replace(&mut last, row);
     }
-    row[b.len()]
+    last[b.len()]
 }
 
 #[cfg(test)]
@@ -365,6 +388,8 @@ mod tests {
         let names = ["contains", "startswith", "endswith"];
         assert_eq!(nearest("contain", names.into_iter()), Some("contains"));
         assert_eq!(nearest("endwith", names.into_iter()), Some("endswith"));
+        assert_eq!(nearest("contianz", names.into_iter()), Some("contains"));
+        assert_eq!(nearest("hihg", ["high"].into_iter()), Some("high"));
         assert_eq!(nearest("xyz", names.into_iter()), None);
     }
 
@@ -374,6 +399,9 @@ mod tests {
         assert_eq!(&text[Place::new(2, 4).spanning(2).bytes_in(text)], "öé");
         assert_eq!(&text[Place::new(2, 1).bytes_in(text)], "ä");
         assert_eq!(Place::new(9, 9).bytes_in(text), text.len()..text.len());
+        for text in ["a: x\r\nb: y", "a: x\rb: y", "a: x\nb: y"] {
+            assert_eq!(&text[Place::new(2, 4).bytes_in(text)], "y", "{text:?}");
+        }
     }
 
     #[test]

@@ -92,7 +92,9 @@ fn misspelt(document: &Node, found: &mut Vec<Diagnostic>) {
         if KEYS.contains(&key.text.as_str()) {
             continue;
         }
-        let free = KEYS.iter().copied().filter(|k| document.get(k).is_none());
+        // Without any of these the document is refused, and that says what was meant.
+        let told = |k: &str| matches!(k, "detection" | "correlation" | "anomaly" | "filter");
+        let free = KEYS.iter().copied().filter(|k| document.get(k).is_none() && !told(k));
         let Some(near) = nearest(&key.text, free) else { continue };
         let what = format!("`{}` is no key of Sigma and is left out", key.text);
         let help = format!("did you mean `{near}`?");
