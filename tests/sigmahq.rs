@@ -31,6 +31,7 @@ fn read(folder: &Path, into: &mut Vec<(Arc<str>, String)>) {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "the time it takes is only told")]
 fn every_core_rule_loads_and_placeholders_need_lists() {
     let Some(dir) = common::corpora() else { return };
     let mut files = Vec::new();
