@@ -59,6 +59,9 @@ pub const LOGSOURCE_PATHS_MAX: usize = 50_000;
 /// Longest timespan of a correlation: 90 days.
 pub const TIMESPAN_SECONDS_MAX: u64 = 90 * 86_400;
 
+/// How long the matches topic keeps matches by default: what a correlation can know after a restart.
+pub const MATCHES_RETENTION_MICROS: i64 = 7 * 86_400 * 1_000_000;
+
 /// Depth of a chain of correlations.
 pub const CORRELATION_DEPTH_MAX: usize = 16;
 

@@ -74,6 +74,8 @@ proptest! {
         let (rules, diagnostics) = RuleSet::compile([(&file, &*text)]);
         for diagnostic in &diagnostics {
             prop_assert!(diagnostic.to_string().starts_with("hostile.yml"), "{diagnostic}");
+            let (start, end) = (diagnostic.place, diagnostic.place.end_in(&text));
+            prop_assert!((start.line, start.column) <= (end.line, end.column), "{diagnostic:?}");
         }
         let mut engine = Engine::new(Arc::new(rules));
         let decoder = Decoder::new(Format::Json, Vec::new());

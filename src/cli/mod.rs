@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod check;
 mod demo;
 mod eval;
 mod logging;
@@ -13,7 +14,9 @@ use clap::{Parser, Subcommand};
 
 /// Exit code when nothing is wrong.
 const FINE: u8 = 0;
-/// Exit code when no rule could be loaded.
+/// Exit code when a check found something that keeps no rule from running.
+const FINDINGS: u8 = 1;
+/// Exit code when a rule, or every rule, could not be loaded.
 const RULE_ERROR: u8 = 2;
 /// Exit code for wrong usage, configuration or surroundings.
 const USAGE: u8 = 3;
@@ -28,6 +31,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Check(check::Args),
     Demo(demo::Args),
     Eval(eval::Args),
     Migrate(migrate::Args),
@@ -47,6 +51,7 @@ pub fn main() -> ExitCode {
         }
     };
     let done = match cli.command {
+        Command::Check(args) => check::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Eval(args) => eval::run(args),
         Command::Migrate(args) => migrate::run(args),

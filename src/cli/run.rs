@@ -28,7 +28,7 @@ pub fn run(args: &Args) -> anyhow::Result<u8> {
         placeholders: config.placeholders.clone(),
         pipelines: config.sources.iter().map(|s| s.pipelines.clone()).collect(),
     })?;
-    for diagnostic in &loaded.diagnostics {
+    for diagnostic in loaded.serious() {
         eprintln!("{diagnostic}");
     }
     let instance = config.instance_name();

@@ -37,6 +37,7 @@ mod tests {
     use super::*;
     use crate::decode::{Format, Part, Table, Tables, Tag, TagOrigin};
     use crate::event::FieldPath;
+    use crate::rule::Severity;
 
     const RULES: &str = "title: a
 logsource: {product: windows, category: process_creation}
@@ -67,8 +68,8 @@ entries:
     /// Titles of the rules that sources with these constants (`product/category/service`) cannot feed.
     fn unfed_by(sources: &[&str], change: impl Fn(&mut Decoder)) -> String {
         let file: Arc<str> = "r.yml".into();
-        let (rules, diagnostics) = RuleSet::compile([(&file, RULES)]);
-        assert_eq!(diagnostics, []);
+        let (rules, found) = RuleSet::compile([(&file, RULES)]);
+        assert!(found.iter().all(|d| d.severity == Severity::Hint), "{found:?}");
         let decoders = sources.iter().map(|source| {
             let table = Table::parse("t.yml", TABLE).expect("a table");
             let tables = Tables::new(vec![table]).expect("few");

@@ -180,7 +180,8 @@ impl<'t> Parser<'t> {
         self.depth += 1;
         if self.depth > CONDITION_DEPTH_MAX {
             let what = format!("condition nested deeper than the limit of {CONDITION_DEPTH_MAX}");
-            return Err(self.wrong(Code::Condition, self.here(), what));
+            let help = "join selections by `1 of name*`, or split the rule";
+            return Err(self.wrong(Code::Condition, self.here(), what).help(help));
         }
         let condition =
             if self.eat("not") { Condition::Not(Box::new(self.not()?)) } else { self.atom()? };
@@ -247,7 +248,9 @@ impl<'t> Parser<'t> {
         };
         let Some(target) = self.tokens.get(self.at + 2).cloned() else {
             let what = "after `of` stands `them` or a pattern such as `selection_*`";
-            return Err(self.wrong(Code::Condition, self.end.saturating_sub(2)..self.end, what));
+            return Err(self
+                .wrong(Code::Condition, self.end.saturating_sub(2)..self.end, what)
+                .help(format!("the selections are: {}", self.names.join(", "))));
         };
         self.at += 3;
         let chosen = self.chosen(target.text);
@@ -257,7 +260,7 @@ impl<'t> Parser<'t> {
         let Some(n) = count else { return Ok(only_or(chosen, Condition::And)) };
         if n > chosen.len() {
             let what = format!(
-                "`{n} of` can never hold: `{}` is {} selections",
+                "`{n} of` can never hold: `{}` stands for {} of the selections",
                 target.text,
                 chosen.len()
             );
@@ -267,8 +270,11 @@ impl<'t> Parser<'t> {
             return Ok(only_or(chosen, Condition::Or));
         }
         let what = format!("`{n} of` is an extension: Sigma knows `1 of`, `any of` and `all of`");
-        self.found
-            .push(Diagnostic::hint(Code::Portability, self.place, what).within(quantifier.at));
+        self.found.push(
+            Diagnostic::hint(Code::Portability, self.place, what)
+                .within(quantifier.at)
+                .help("other tools refuse it: write the pairs out if they must read the rule"),
+        );
         Ok(Condition::AtLeast(n, chosen))
     }
 

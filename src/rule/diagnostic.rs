@@ -42,11 +42,50 @@ impl Place {
         if self.line == 0 {
             return 0..0;
         }
-        let before: usize = text.split_inclusive('\n').take(self.line - 1).map(str::len).sum();
+        let before = line_start(text, self.line);
         let mut ends = text[before..].char_indices().map(|(i, _)| before + i);
         let start = ends.by_ref().nth(self.column.saturating_sub(1)).unwrap_or(text.len());
         let end = ends.nth(self.length.max(1) - 1).unwrap_or(text.len());
         start..end.max(start)
+    }
+
+    /// The bytes of `text` that it covers, without blanks and line ends behind them.
+    pub fn shown_in(&self, text: &str) -> Range<usize> {
+        let bytes = self.bytes_in(text);
+        let covered = &text[bytes.clone()];
+        let shown = covered.trim_end();
+        bytes.start..bytes.start + if shown.is_empty() { covered.len() } else { shown.len() }
+    }
+
+    /// Line and column just behind the last character that it covers.
+    pub fn end_in(&self, text: &str) -> Self {
+        if self.line == 0 {
+            return *self;
+        }
+        let covered = &text[self.shown_in(text)];
+        let column = |line: &str| line.chars().count() + 1;
+        match covered.rsplit_once('\n') {
+            None => Self::new(self.line, self.column - 1 + column(covered)),
+            Some((before, last)) => {
+                Self::new(self.line + 1 + before.matches('\n').count(), column(last))
+            }
+        }
+    }
+}
+
+/// Where a line begins. YAML ends lines by a line feed, a carriage return, or both.
+fn line_start(text: &str, line: usize) -> usize {
+    let bytes = text.as_bytes();
+    let ends = |at: usize| match bytes[at] {
+        b'\n' => true,
+        b'\r' => bytes.get(at + 1) != Some(&b'\n'),
+        _ => false,
+    };
+    match line.checked_sub(2) {
+        None => 0,
+        Some(nth) => {
+            (0..bytes.len()).filter(|at| ends(*at)).nth(nth).map_or(text.len(), |at| at + 1)
+        }
     }
 }
 
@@ -96,11 +135,51 @@ pub enum Code {
     Header,
     /// A logsource that is not among those of the Sigma taxonomy.
     Logsource,
-    /// A pattern that costs much on every event.
+    /// A pattern or window that costs much.
     Cost,
+    /// Wildcards that do nothing, or that say in a roundabout way what a modifier says.
+    Wildcard,
+    /// The same thing stands there twice.
+    Repeated,
+    /// An encoded value compared without regard to case.
+    EncodedCase,
 }
 
 impl Code {
+    /// All codes, in the order of their numbers.
+    pub const ALL: &[Self] = &[
+        Self::Yaml,
+        Self::DuplicateKey,
+        Self::File,
+        Self::Shape,
+        Self::Condition,
+        Self::UnknownSelection,
+        Self::Modifier,
+        Self::Value,
+        Self::Correlation,
+        Self::Reference,
+        Self::DuplicateId,
+        Self::Unsupported,
+        Self::NoSource,
+        Self::Placeholder,
+        Self::Pipeline,
+        Self::UnusedSelection,
+        Self::Portability,
+        Self::FilterKeeps,
+        Self::IdleModifier,
+        Self::Header,
+        Self::Logsource,
+        Self::Cost,
+        Self::Wildcard,
+        Self::Repeated,
+        Self::EncodedCase,
+    ];
+
+    /// Reads a code as printed; case does not count.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|c| c.as_str().eq_ignore_ascii_case(text))
+    }
+
     /// The code as printed, such as `W0102`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -126,6 +205,9 @@ impl Code {
             Self::Header => "W0405",
             Self::Logsource => "W0406",
             Self::Cost => "W0407",
+            Self::Wildcard => "W0408",
+            Self::Repeated => "W0409",
+            Self::EncodedCase => "W0410",
         }
     }
 }
@@ -164,7 +246,7 @@ pub struct Fix {
 /// One finding about one rule file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// Error or warning.
+    /// Whether the rule can run.
     pub severity: Severity,
     /// Stable code.
     pub code: Code,
@@ -278,24 +360,33 @@ impl fmt::Display for Diagnostic {
 
 /// The candidate nearest to `name`, when it is near enough to be what was meant.
 pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let near = |c: &&str| distance(name, c) <= (name.chars().count() / 3).max(1);
-    candidates.filter(near).min_by_key(|c| distance(name, c))
+    let length = name.chars().count();
+    let most = (length / 3).max(1);
+    let near = |c: &'a str| {
+        let apart = c.chars().count().abs_diff(length) > most;
+        Some((if apart { most + 1 } else { distance(name, c) }, c)).filter(|(d, _)| *d <= most)
+    };
+    candidates.filter_map(near).min_by_key(|(distance, _)| *distance).map(|(_, c)| c)
 }
 
-/// Levenshtein distance in characters.
+/// Edits between two texts, in characters: insert, remove, replace, or swap two neighbours.
 fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let replaced = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = replaced.min(last[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(before[j - 2] + 1);
+            }
+            row.push(least);
         }
+        before = std::mem::replace(&mut last, row);
     }
-    row[b.len()]
+    last[b.len()]
 }
 
 #[cfg(test)]
@@ -307,6 +398,8 @@ mod tests {
         let names = ["contains", "startswith", "endswith"];
         assert_eq!(nearest("contain", names.into_iter()), Some("contains"));
         assert_eq!(nearest("endwith", names.into_iter()), Some("endswith"));
+        assert_eq!(nearest("contianz", names.into_iter()), Some("contains"));
+        assert_eq!(nearest("hihg", ["high"].into_iter()), Some("high"));
         assert_eq!(nearest("xyz", names.into_iter()), None);
     }
 
@@ -316,6 +409,24 @@ mod tests {
         assert_eq!(&text[Place::new(2, 4).spanning(2).bytes_in(text)], "öé");
         assert_eq!(&text[Place::new(2, 1).bytes_in(text)], "ä");
         assert_eq!(Place::new(9, 9).bytes_in(text), text.len()..text.len());
+        for text in ["a: x\r\nb: y", "a: x\rb: y", "a: x\nb: y"] {
+            assert_eq!(&text[Place::new(2, 4).bytes_in(text)], "y", "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_place_ends_behind_its_last_character() {
+        let text = "a: x\nä: öé\nb: |\n  one\n  two\n";
+        assert_eq!(Place::new(2, 4).spanning(2).end_in(text), Place::new(2, 6));
+        assert_eq!(Place::new(4, 3).spanning(9).end_in(text), Place::new(5, 6));
+        assert_eq!(Place::new(2, 1).end_in(text), Place::new(2, 2));
+    }
+
+    #[test]
+    fn codes_are_listed_once_each_in_rising_order() {
+        let codes: Vec<&str> = Code::ALL.iter().map(|c| c.as_str()).collect();
+        assert!(codes.is_sorted_by(|a, b| a < b), "{codes:?}");
+        assert_eq!(Code::parse("w0102"), Some(Code::Condition));
     }
 
     #[test]

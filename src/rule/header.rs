@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use super::diagnostic::{Code, Diagnostic, Place};
-use super::yaml::{Node, Yaml};
+use super::diagnostic::{Code, Diagnostic, Place, nearest};
+use super::yaml::{Key, Node, Yaml};
 use crate::ids::{RuleId, hex, stable_hash};
 use crate::limits::CUSTOM_BYTES_MAX;
 
@@ -79,6 +79,8 @@ pub struct Header {
     pub file: Arc<str>,
     /// Where its id stands, else its name or title.
     pub place: Place,
+    /// Where its name stands, if it has one.
+    pub name_place: Option<Place>,
     /// Hash of the file's text and the document's place in it.
     pub version: String,
 }
@@ -96,8 +98,7 @@ impl Header {
     /// # Errors
     /// No title, or a field of the wrong shape.
     pub fn read(node: &Node, file: &Arc<str>, text: &str) -> Result<Self, Diagnostic> {
-        let title = optional(node, "title")?
-            .ok_or_else(|| Diagnostic::error(Code::Shape, node.place, "the rule has no `title`"))?;
+        let title = optional(node, "title")?.ok_or_else(|| untitled(node))?;
         let name = optional(node, "name")?;
         let id = optional(node, "id")?.or_else(|| name.clone()).unwrap_or_else(|| title.clone());
         let hash = stable_hash(&[text.as_bytes(), &node.place.line.to_le_bytes()]);
@@ -116,6 +117,7 @@ impl Header {
             attributes: attributes(node),
             file: Arc::clone(file),
             place: place(node),
+            name_place: node.get("name").map(|n| n.place),
             version: hex(&hash),
             title,
         };
@@ -149,6 +151,30 @@ fn attributes(node: &Node) -> Vec<(String, Node)> {
     members.map(|(key, value)| (key.text.clone(), value.clone())).collect()
 }
 
+impl Header {
+    /// What it can be referred to by: the kind, the text and where it stands.
+    pub fn names(&self) -> impl Iterator<Item = (&'static str, &str, Place)> {
+        let name = self.name.as_deref().zip(self.name_place);
+        let name = name.filter(|(name, _)| **name != *self.id.0);
+        let kind = match &*self.id.0 {
+            id if self.name.as_deref() == Some(id) => "name",
+            id if self.title == id => "title",
+            _ => "id",
+        };
+        let id = std::iter::once((kind, &*self.id.0, self.place));
+        id.chain(name.map(|(name, place)| ("name", name, place)))
+    }
+}
+
+fn untitled(node: &Node) -> Diagnostic {
+    let near = |(k, _): &&(Key, Node)| nearest(&k.text, std::iter::once("title")).is_some();
+    let error = |place| Diagnostic::error(Code::Shape, place, "the rule has no `title`");
+    match node.members().iter().find(near) {
+        Some((key, _)) => error(key.place).help("did you mean `title`?"),
+        None => error(node.place).help("begin with one line that says what it finds: `title: …`"),
+    }
+}
+
 fn place(node: &Node) -> Place {
     let named = ["id", "name", "title"].into_iter().find_map(|name| node.get(name));
     named.map_or(node.place, |n| n.place)
@@ -176,7 +202,7 @@ fn optional(node: &Node, name: &str) -> Result<Option<String>, Diagnostic> {
         Some(n) if n.value == Yaml::Null => Ok(None),
         Some(n) => n.scalar_text().map(Some).ok_or_else(|| {
             let what = format!("`{name}` must be a string, this is {}", n.kind());
-            Diagnostic::error(Code::Shape, n.place, what)
+            Diagnostic::error(Code::Shape, n.place, what).help("write one value, in quotes")
         }),
     }
 }
@@ -192,8 +218,20 @@ fn level(node: &Node) -> Result<Level, Diagnostic> {
     let Some(text) = optional(node, "level")? else { return Ok(Level::default()) };
     Level::parse(&text).ok_or_else(|| {
         let place = node.get("level").map_or(node.place, |n| n.place);
-        Diagnostic::error(Code::Shape, place, format!("unknown level `{text}`"))
-            .help("the levels are: informational, low, medium, high, critical")
+        let diagnostic = Diagnostic::error(Code::Shape, place, format!("unknown level `{text}`"));
+        let lower = text.to_lowercase();
+        if Level::parse(&lower).is_some() && text.is_ascii() {
+            let length = text.chars().count();
+            return diagnostic
+                .within(0..length)
+                .help(format!("levels are lower case: write `{lower}`"))
+                .fix(lower);
+        }
+        let names = Level::ALL.map(Level::as_str);
+        diagnostic.help(match nearest(&text, names.into_iter()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("the levels are: {}", names.join(", ")),
+        })
     })
 }
 

@@ -5,53 +5,16 @@ use base64::engine::general_purpose::STANDARD;
 use ipnet::IpNet;
 
 use super::detection::{Expr, Item, Values};
-use super::diagnostic::{Code, Diagnostic, nearest};
-use super::matcher::{Comparison, DatePart, Matcher, Number, TextRelation};
+use super::diagnostic::{Code, Diagnostic};
+use super::matcher::{Comparison, Matcher, Number, TextRelation};
+use super::modifier::{Asked, asked};
 use super::pattern::Pattern;
 use super::placeholder::{self, Placeholders};
-use super::regex::{Flags, TextRegex};
-use super::tree::{DetectionItem, Modifier};
+use super::regex::TextRegex;
+use super::tree::DetectionItem;
 use super::yaml::{Node, Yaml};
 use crate::event::FieldPath;
 use crate::limits::WINDASH_DASHES_MAX;
-
-/// Every modifier that is known. `as` other names: `utf16le` is `wide`.
-const MODIFIERS: &[&str] = &[
-    "all",
-    "base64",
-    "base64offset",
-    "cased",
-    "cidr",
-    "contains",
-    "day",
-    "dotall",
-    "endswith",
-    "exists",
-    "expand",
-    "fieldref",
-    "gt",
-    "gte",
-    "hour",
-    "i",
-    "ignorecase",
-    "lt",
-    "lte",
-    "m",
-    "minute",
-    "month",
-    "multiline",
-    "neq",
-    "re",
-    "s",
-    "startswith",
-    "utf16",
-    "utf16be",
-    "utf16le",
-    "week",
-    "wide",
-    "windash",
-    "year",
-];
 
 /// A value on its way through the modifiers.
 #[derive(Clone)]
@@ -63,22 +26,6 @@ pub enum Draft {
     Number(Number),
     Bool(bool),
     Null,
-}
-
-/// What the modifiers together ask for, beyond changing the values.
-#[derive(Default)]
-pub struct Asked {
-    all: bool,
-    cased: bool,
-    negated: bool,
-    pub regex: bool,
-    flags: Flags,
-    pub cidr: bool,
-    pub exists: bool,
-    pub fieldref: bool,
-    pub compare: Option<Comparison>,
-    pub date: Option<DatePart>,
-    relation: Option<TextRelation>,
 }
 
 /// Compiles one item of a selection. What is wrong is added to `found`, with its place: unknown
@@ -146,237 +93,6 @@ fn anywhere(draft: Draft, node: &Node) -> Draft {
     }
 }
 
-pub fn asked(item: &DetectionItem) -> Result<Asked, Diagnostic> {
-    let mut asked = Asked::default();
-    for modifier in &item.modifiers {
-        match modifier.name.as_str() {
-            "all" => asked.all = true,
-            "cased" => asked.cased = true,
-            "neq" => asked.negated = true,
-            "re" => asked.regex = true,
-            "i" | "ignorecase" => asked.flags.ignore_case = true,
-            "m" | "multiline" => asked.flags.multi_line = true,
-            "s" | "dotall" => asked.flags.dot_all = true,
-            "cidr" => asked.cidr = true,
-            "exists" => asked.exists = true,
-            "fieldref" => asked.fieldref = true,
-            "lt" => asked.compare = Some(Comparison::Lt),
-            "lte" => asked.compare = Some(Comparison::Lte),
-            "gt" => asked.compare = Some(Comparison::Gt),
-            "gte" => asked.compare = Some(Comparison::Gte),
-            "minute" => asked.date = Some(DatePart::Minute),
-            "hour" => asked.date = Some(DatePart::Hour),
-            "day" => asked.date = Some(DatePart::Day),
-            "week" => asked.date = Some(DatePart::Week),
-            "month" => asked.date = Some(DatePart::Month),
-            "year" => asked.date = Some(DatePart::Year),
-            "contains" => asked.relation = Some(TextRelation::Contains),
-            "startswith" => asked.relation = Some(TextRelation::StartsWith),
-            "endswith" => asked.relation = Some(TextRelation::EndsWith),
-            "expand" | "windash" | "base64" | "base64offset" | "wide" | "utf16" | "utf16le"
-            | "utf16be" => {}
-            _ => return Err(unknown_modifier(modifier, item)),
-        }
-    }
-    combination(item)?;
-    Ok(asked)
-}
-
-fn unknown_modifier(modifier: &Modifier, item: &DetectionItem) -> Diagnostic {
-    let name = modifier.name.as_str();
-    let what = format!("unknown modifier `{name}`");
-    let diagnostic =
-        Diagnostic::error(Code::Modifier, item.place, what).within(modifier.at.clone());
-    let lower = name.to_lowercase();
-    if MODIFIERS.contains(&lower.as_str()) {
-        return diagnostic.help(format!("modifiers are lower case: write `{lower}`")).fix(lower);
-    }
-    let meant = match lower.as_str() {
-        "not" | "ne" => Some("use `neq`, or `not` in the condition"),
-        "eq" | "equals" => Some("leave it out: a value without modifier must be equal"),
-        "in" | "oneof" | "any" => Some("leave it out: one value of a list is enough"),
-        "regex" | "regexp" | "matches" => Some("did you mean `re`?"),
-        "prefix" => Some("did you mean `startswith`?"),
-        "suffix" => Some("did you mean `endswith`?"),
-        "nocase" => Some("leave it out: case does not count unless `cased` says so"),
-        _ => None,
-    };
-    match (meant, nearest(name, MODIFIERS.iter().copied())) {
-        (Some(help), _) => diagnostic.help(help),
-        (None, Some(near)) => diagnostic.help(format!("did you mean `{near}`?")),
-        (None, None) => diagnostic.help(format!("the modifiers are: {}", MODIFIERS.join(", "))),
-    }
-}
-
-/// What a modifier does, for the rule of which may stand together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
-    /// `contains` and its kin: where in the text.
-    Where,
-    /// `wide` and its kin: text to bytes.
-    Utf16,
-    /// Bytes to base64.
-    Base64,
-    /// `windash`.
-    Dashes,
-    /// `re`.
-    Regex,
-    /// Flags of `re`.
-    RegexFlag,
-    /// `cidr`.
-    Network,
-    /// `exists`.
-    Presence,
-    /// `fieldref`.
-    Reference,
-    /// `lt` and its kin.
-    Order,
-    /// `hour` and its kin.
-    Date,
-    /// `neq`.
-    Differs,
-    /// `cased`.
-    Case,
-    /// `all`.
-    All,
-    /// `expand`.
-    Expand,
-}
-
-fn role(modifier: &str) -> Role {
-    match modifier {
-        "contains" | "startswith" | "endswith" => Role::Where,
-        "base64" | "base64offset" => Role::Base64,
-        "wide" | "utf16" | "utf16le" | "utf16be" => Role::Utf16,
-        "windash" => Role::Dashes,
-        "re" => Role::Regex,
-        "i" | "ignorecase" | "m" | "multiline" | "s" | "dotall" => Role::RegexFlag,
-        "cidr" => Role::Network,
-        "exists" => Role::Presence,
-        "fieldref" => Role::Reference,
-        "lt" | "lte" | "gt" | "gte" => Role::Order,
-        "minute" | "hour" | "day" | "week" | "month" | "year" => Role::Date,
-        "neq" => Role::Differs,
-        "cased" => Role::Case,
-        "expand" => Role::Expand,
-        _ => Role::All,
-    }
-}
-
-/// Pairs that must not stand together, with why; the order within a pair does not count. What is not
-/// listed may. (Sigma modifiers appendix; docs/semantics.md has the table for readers.)
-const EXCLUDES: &[(Role, Role, &str)] = {
-    use Role::{
-        All, Base64, Case, Dashes, Date, Differs, Expand, Network, Order, Presence, Reference,
-        Regex, Utf16, Where,
-    };
-    const KINDS: &str = "`re`, `cidr`, `exists`, `fieldref` and comparisons exclude each other";
-    const TEXT: &str = "numbers, dates and networks have no text to shape";
-    const ALONE: &str = "`exists` stands alone";
-    const PLAIN: &str = "`re` takes only unmodified values";
-    &[
-        (Regex, Network, KINDS),
-        (Regex, Reference, KINDS),
-        (Regex, Order, KINDS),
-        (Regex, Date, KINDS),
-        (Network, Reference, KINDS),
-        (Network, Order, KINDS),
-        (Network, Date, KINDS),
-        (Reference, Order, KINDS),
-        (Reference, Date, KINDS),
-        (Order, Order, "one comparison is enough: write a second item for the other bound"),
-        (Date, Date, "one part of a date is compared at a time"),
-        (Where, Where, "one of `contains`, `startswith`, `endswith` is enough"),
-        (Presence, Regex, KINDS),
-        (Presence, Network, KINDS),
-        (Presence, Reference, KINDS),
-        (Presence, Order, KINDS),
-        (Presence, Date, ALONE),
-        (Presence, Where, ALONE),
-        (Presence, Utf16, ALONE),
-        (Presence, Base64, ALONE),
-        (Presence, Dashes, ALONE),
-        (Presence, Differs, ALONE),
-        (Presence, Case, ALONE),
-        (Presence, All, ALONE),
-        (Presence, Expand, ALONE),
-        (Utf16, Utf16, "text has one encoding"),
-        (Base64, Base64, "one of `base64` and `base64offset` is enough"),
-        (Regex, Case, "case counts in `re` unless `i` says otherwise"),
-        (Reference, Expand, "a `fieldref` names a field: it takes no placeholder"),
-        (Network, Where, TEXT),
-        (Network, Utf16, TEXT),
-        (Network, Base64, TEXT),
-        (Network, Dashes, TEXT),
-        (Network, Case, TEXT),
-        (Order, Where, TEXT),
-        (Order, Utf16, TEXT),
-        (Order, Base64, TEXT),
-        (Order, Dashes, TEXT),
-        (Order, Case, TEXT),
-        (Date, Where, TEXT),
-        (Date, Utf16, TEXT),
-        (Date, Base64, TEXT),
-        (Date, Dashes, TEXT),
-        (Date, Case, TEXT),
-        (Regex, Utf16, PLAIN),
-        (Regex, Base64, PLAIN),
-        (Regex, Dashes, PLAIN),
-        (Reference, Utf16, "a `fieldref` names a field: it has no text to encode"),
-        (Reference, Base64, "a `fieldref` names a field: it has no text to encode"),
-        (Reference, Dashes, "a `fieldref` names a field: it has no dashes to vary"),
-    ]
-};
-
-/// Pairs in an order that has no meaning: the first has made of the text what the second cannot take.
-const DISORDER: &[(Role, Role)] = &[
-    (Role::Base64, Role::Utf16),
-    (Role::Base64, Role::Dashes),
-    (Role::Utf16, Role::Dashes),
-    (Role::Where, Role::Base64),
-    (Role::Where, Role::Utf16),
-];
-
-/// Refuses modifiers that must not stand together.
-fn combination(item: &DetectionItem) -> Result<(), Diagnostic> {
-    let wrong = |modifier: &Modifier, what: &str| {
-        Diagnostic::error(Code::Modifier, item.place, what).within(modifier.at.clone())
-    };
-    for (i, later) in item.modifiers.iter().enumerate() {
-        let b = role(&later.name);
-        for earlier in &item.modifiers[..i] {
-            let a = role(&earlier.name);
-            if earlier.name == later.name {
-                return Err(wrong(later, &format!("`{}` stands there twice", later.name)));
-            }
-            let pair = EXCLUDES.iter().find(|(x, y, _)| (*x, *y) == (a, b) || (*x, *y) == (b, a));
-            if let Some((_, _, why)) = pair {
-                let help = format!("remove `{}` or `{}`", earlier.name, later.name);
-                return Err(wrong(later, why).help(help));
-            }
-            if DISORDER.contains(&(a, b)) {
-                let what = format!("`{}` must stand before `{}`", later.name, earlier.name);
-                let help = format!("write `{}|{}`", later.name, earlier.name);
-                return Err(wrong(later, &what).help(help));
-            }
-        }
-        if b == Role::Utf16 && !item.modifiers.iter().any(|m| role(&m.name) == Role::Base64) {
-            let what = format!("`{}` gives bytes, which no event holds as text", later.name);
-            let help = format!("write `{0}|base64` or `{0}|base64offset|contains`", later.name);
-            return Err(wrong(later, &what).help(help));
-        }
-        if b == Role::RegexFlag && !item.has("re") {
-            let help = format!("write `re|{}`", later.name);
-            return Err(wrong(later, "`i`, `m` and `s` are flags of `re`").help(help));
-        }
-        if item.field.is_none() && matches!(b, Role::Reference | Role::Presence | Role::Differs) {
-            let what = "keywords have no field to compare, to be present or to differ";
-            return Err(wrong(later, what).help("name a field before the modifier"));
-        }
-    }
-    Ok(())
-}
-
 pub fn draft(node: &Node, asked: &Asked) -> Result<Draft, Diagnostic> {
     let raw = asked.regex || asked.cidr || asked.fieldref;
     Ok(match &node.value {
@@ -408,7 +124,10 @@ pub fn draft(node: &Node, asked: &Asked) -> Result<Draft, Diagnostic> {
 pub fn apply(modifier: &str, drafts: Vec<Draft>, node: &Node) -> Result<Vec<Draft>, Diagnostic> {
     let needs_text = || {
         let what = format!("`{modifier}` needs a string, this is {}", node.kind());
-        Diagnostic::error(Code::Value, node.place, what).help("put the value in quotes")
+        Diagnostic::error(Code::Value, node.place, what).help(match node.value {
+            Yaml::Null => format!("an absent field has no text: leave `{modifier}` out"),
+            _ => "put the value in quotes".to_owned(),
+        })
     };
     let mut out = Vec::with_capacity(drafts.len());
     for draft in drafts {
@@ -432,6 +151,7 @@ pub fn apply(modifier: &str, drafts: Vec<Draft>, node: &Node) -> Result<Vec<Draf
                     let what =
                         format!("more than {WINDASH_DASHES_MAX} dashes in a `windash` value");
                     Diagnostic::error(Code::Value, node.place, what)
+                        .help("write the parts as a list with `windash|contains|all`")
                 })?;
                 out.extend(forms.into_iter().map(Draft::Text));
             }
@@ -469,8 +189,29 @@ fn too_short(node: &Node, bytes: usize) -> Diagnostic {
 }
 
 fn no_wildcard(modifier: &str, node: &Node) -> Diagnostic {
+    let Some(text) = node.as_str() else {
+        let what = format!("`{modifier}` needs a string, this is {}", node.kind());
+        return Diagnostic::error(Code::Value, node.place, what).help("put the value in quotes");
+    };
     let what = format!("`{modifier}` needs a string without wildcards");
-    Diagnostic::error(Code::Value, node.place, what).help("escape a literal `*` or `?` with `\\`")
+    let diagnostic = Diagnostic::error(Code::Value, node.place, what)
+        .help("escape a literal `*` or `?` with `\\`; encoded text has no wildcards");
+    match first_wildcard(text) {
+        Some(at) => diagnostic.within(at..at + 1),
+        None => diagnostic,
+    }
+}
+
+/// The character of the first `*` or `?` that no backslash escapes.
+fn first_wildcard(text: &str) -> Option<usize> {
+    let mut escaped = false;
+    for (at, c) in text.chars().enumerate() {
+        if matches!(c, '*' | '?') && !escaped {
+            return Some(at);
+        }
+        escaped = c == '\\' && !escaped;
+    }
+    None
 }
 
 fn text_of(draft: Draft) -> Option<Pattern> {
@@ -516,11 +257,15 @@ fn base64_offsets(bytes: &[u8]) -> impl Iterator<Item = String> {
 }
 
 fn matcher(draft: Draft, asked: &Asked, node: &Node) -> Result<Matcher, Diagnostic> {
-    let wrong = |what: String| Diagnostic::error(Code::Value, node.place, what);
+    let wrong =
+        |what: String, help: &str| Diagnostic::error(Code::Value, node.place, what).help(help);
     if asked.exists {
         return match draft {
             Draft::Bool(b) => Ok(Matcher::Exists(b)),
-            _ => Err(wrong("`exists` takes `true` or `false`".into())),
+            _ => Err(wrong(
+                format!("`exists` takes `true` or `false`, this is {}", node.kind()),
+                "write it without quotes: `exists: true`",
+            )),
         };
     }
     if let Some(part) = asked.date {
@@ -530,10 +275,16 @@ fn matcher(draft: Draft, asked: &Asked, node: &Node) -> Result<Matcher, Diagnost
                 let fits = i64::try_from(n).ok().filter(|n| range.contains(n));
                 let op = asked.compare.unwrap_or(Comparison::Eq);
                 fits.map(|n| Matcher::Date(part, op, n)).ok_or_else(|| {
-                    wrong(format!("{n} is not from {} to {}", range.start(), range.end()))
+                    wrong(
+                        format!("{n} is not from {} to {}", range.start(), range.end()),
+                        "write a value that such a part can have",
+                    )
                 })
             }
-            _ => Err(wrong("a part of a date is compared with an integer".into())),
+            _ => Err(wrong(
+                format!("a part of a date is an integer, this is {}", node.kind()),
+                "write a number, such as `hour: 22` (UTC)",
+            )),
         };
     }
     if let Some(op) = asked.compare {
@@ -543,14 +294,17 @@ fn matcher(draft: Draft, asked: &Asked, node: &Node) -> Result<Matcher, Diagnost
             (Draft::Number(n), ..) => Ok(Matcher::Compare(op, n)),
             (_, Ok(n), _) => Ok(Matcher::Compare(op, Number::Int(n))),
             (_, _, Some(n)) => Ok(Matcher::Compare(op, Number::Float(n))),
-            _ => Err(wrong(format!("a comparison needs a number, this is {}", node.kind()))),
+            _ => Err(wrong(
+                format!("a comparison needs a number, this is {}", node.kind()),
+                "write a number without unit; for text there is no order",
+            )),
         };
     }
     Ok(match draft {
         Draft::Raw(text) if asked.regex => Matcher::Regex(regex(&text, asked, node)?),
         Draft::Raw(text) if asked.cidr => Matcher::Cidr(network(&text, node)?),
         Draft::Raw(text) if text.trim().is_empty() => {
-            return Err(wrong("`fieldref` names no field".into()).help("write the other field"));
+            return Err(wrong("`fieldref` names no field".into(), "write the other field"));
         }
         Draft::Raw(text) => Matcher::FieldRef {
             field: FieldPath::new(&text),
@@ -558,14 +312,15 @@ fn matcher(draft: Draft, asked: &Asked, node: &Node) -> Result<Matcher, Diagnost
             cased: asked.cased,
         },
         _ if asked.regex || asked.cidr || asked.fieldref => {
-            return Err(wrong(format!("this modifier needs a string, this is {}", node.kind())));
+            let what = format!("this modifier needs a string, this is {}", node.kind());
+            return Err(wrong(what, "put the value in quotes"));
         }
         Draft::Number(n) => Matcher::Number(n),
         Draft::Bool(b) => Matcher::Bool(b),
         Draft::Null => Matcher::Null,
         text => match text_of(text) {
             Some(pattern) => Matcher::Text { pattern, cased: asked.cased },
-            None => return Err(wrong(format!("unexpected {}", node.kind()))),
+            None => return Err(wrong(format!("unexpected {}", node.kind()), "write a string")),
         },
     })
 }
@@ -595,7 +350,17 @@ fn network(text: &str, node: &Node) -> Result<IpNet, Diagnostic> {
         .help(format!("did you mean `{}`?", net.trunc()))),
         None => {
             let what = format!("`{text}` is no network such as 10.0.0.0/8 or fc00::/7");
-            Err(Diagnostic::error(Code::Value, node.place, what))
+            let help = match text.rsplit_once(':') {
+                Some((address, port))
+                    if address.parse::<std::net::Ipv4Addr>().is_ok()
+                        && port.parse::<u16>().is_ok() =>
+                {
+                    format!("a network has no port: write `{address}`")
+                }
+                _ if text.contains('*') => "wildcards are not read here: write the prefix".into(),
+                _ => "write address and prefix length, such as `192.168.0.0/16`".into(),
+            };
+            Err(Diagnostic::error(Code::Value, node.place, what).help(help))
         }
     }
 }

@@ -10,10 +10,12 @@ use std::sync::Arc;
 
 use super::correlation::{Correlation, CorrelationKind};
 use super::detection::{self, Expr};
-use super::diagnostic::{Code, Diagnostic, Severity};
+use super::diagnostic::{Code, Diagnostic, Place, Severity};
 use super::header::Header;
+use super::lint;
 use super::placeholder::Placeholders;
 use super::processing::{RuleView, View};
+use super::reference;
 use super::regex::TextRegex;
 use super::tree::DetectionTree;
 use super::yaml::Key;
@@ -157,6 +159,10 @@ impl RuleSet {
                 diagnostic.resolve(text);
             }
         }
+        diagnostics.retain(|d| {
+            let text = d.file.as_ref().and_then(|f| texts.get(f));
+            text.is_none_or(|text| !lint::is_allowed(d, text))
+        });
         (set, diagnostics)
     }
 
@@ -239,7 +245,7 @@ struct Linker<'d> {
 impl Linker<'_> {
     /// Puts each document in its place; a second rule of the same id or name is refused.
     fn sort_out(&mut self, documents: Vec<Document>) {
-        let mut taken: BTreeMap<Arc<str>, Arc<str>> = BTreeMap::new();
+        let mut taken: Taken = BTreeMap::new();
         for document in documents {
             let header = match &document {
                 Document::Detection { header, .. }
@@ -250,8 +256,8 @@ impl Linker<'_> {
                 self.diagnostics.push(diagnostic);
                 continue;
             }
-            for name in std::iter::once(&*header.id.0).chain(header.name.as_deref()) {
-                taken.insert(name.into(), Arc::clone(&header.file));
+            for (_, name, place) in header.names() {
+                taken.insert(name.into(), (Arc::clone(&header.file), place));
             }
             match document {
                 Document::Detection { header, logsource, tree } => {
@@ -402,7 +408,12 @@ impl Linker<'_> {
                 let refs: Option<Vec<RuleRef>> =
                     correlation.rules.iter().map(|k| self.find(&k.text)).collect();
                 match refs {
-                    Some(refs) => self.add(header, correlation, &refs),
+                    Some(refs) => {
+                        let heads = refs.iter().map(|r| self.set.header(*r));
+                        let found = reference::by_title(&header, &correlation, heads);
+                        self.diagnostics.extend(found);
+                        self.add(header, correlation, &refs);
+                    }
                     None => self.pending.push((header, correlation)),
                 }
             }
@@ -410,19 +421,12 @@ impl Linker<'_> {
                 break;
             }
         }
-        for (header, correlation) in std::mem::take(&mut self.pending) {
-            let missing = correlation.rules.iter().find(|k| self.find(&k.text).is_none());
-            let Some(key) = missing.or(correlation.rules.first()) else { continue };
-            let what = match missing {
-                Some(_) => format!("no loaded rule has the id or name `{}`", key.text),
-                None => format!("a chain of correlations is deeper than {CORRELATION_DEPTH_MAX}"),
-            };
-            self.diagnostics.push(
-                Diagnostic::error(Code::Reference, key.place, what)
-                    .help("load the file that holds it; a rule that refers to itself, directly or in a circle, is refused as well")
-                    .in_file(&header.file),
-            );
-        }
+        let loaded = |k: &Key| self.find(&k.text).is_some();
+        let heads = self.set.detections.iter().map(|r| &r.header);
+        let heads: Vec<&Header> =
+            heads.chain(self.set.correlations.iter().map(|r| &r.header)).collect();
+        let found = reference::unresolved(&self.pending, &loaded, &heads);
+        self.diagnostics.extend(found);
     }
 
     /// By id, then by name, then (as some public rules do) by title.
@@ -465,8 +469,8 @@ impl Linker<'_> {
             *header.id.0 == *name || header.name.as_deref() == Some(name) || header.title == name
         };
         let field = |group: &FieldPath| {
-            let alias = correlation.aliases.iter().find(|a| a.name == group.as_str());
-            let mapped = alias.and_then(|a| a.fields.iter().find(|(r, _)| named(r)));
+            let alias = correlation.aliases.iter().find(|a| a.name.text == group.as_str());
+            let mapped = alias.and_then(|a| a.fields.iter().find(|(r, _)| named(&r.text)));
             mapped.map_or_else(|| group.clone(), |(_, field)| field.clone())
         };
         Input { rule, group_fields: correlation.group_by.iter().map(field).collect() }
@@ -543,17 +547,17 @@ fn only_elsewhere(found: &mut [Diagnostic]) -> Option<Expr> {
     Some(Expr::Or(Vec::new()))
 }
 
+/// Ids and names with the file and place of their rules.
+type Taken = BTreeMap<Arc<str>, (Arc<str>, Place)>;
+
 /// Why a rule's id or name cannot be its own.
-fn duplicate(header: &Header, taken: &BTreeMap<Arc<str>, Arc<str>>) -> Option<Diagnostic> {
-    let names = [("id", Some(&*header.id.0)), ("name", header.name.as_deref())];
-    let (what, name) = names
-        .into_iter()
-        .filter_map(|(what, name)| Some((what, name?)))
-        .find(|(_, name)| taken.contains_key(*name))?;
-    let text = format!("the {what} `{name}` is taken by a rule in {}", taken[name]);
-    Some(
-        Diagnostic::error(Code::DuplicateId, header.place, text)
-            .help("give each rule an id of its own; the first one runs")
-            .in_file(&header.file),
-    )
+fn duplicate(header: &Header, taken: &Taken) -> Option<Diagnostic> {
+    let (kind, name, place) = header.names().find(|(_, name, _)| taken.contains_key(*name))?;
+    let (file, first) = &taken[name];
+    let text = format!("the {kind} `{name}` is taken by a rule in {file}:{}", first.line);
+    let diagnostic = Diagnostic::error(Code::DuplicateId, place, text)
+        .help("give each rule an id and a name of its own; of these the first one runs")
+        .in_file(&header.file);
+    let here = *file == header.file;
+    Some(if here { diagnostic.label(*first, "the first is here") } else { diagnostic })
 }

@@ -6,17 +6,21 @@
 
 mod condition;
 mod correlation;
+mod cost;
 mod detection;
 mod diagnostic;
+mod explain;
 mod header;
 mod item;
 mod link;
 mod lint;
 mod matcher;
 mod migrate;
+mod modifier;
 mod pattern;
 mod placeholder;
 mod processing;
+mod reference;
 mod regex;
 mod shown;
 mod tree;
@@ -25,8 +29,10 @@ mod yaml;
 use std::sync::Arc;
 
 pub use correlation::{Correlation, CorrelationKind, Spike, Threshold};
+pub use cost::Cost;
 pub use detection::{Expr, Item, Values};
 pub use diagnostic::{Code, Diagnostic, Fix, Place, Severity, nearest};
+pub use explain::Explanation;
 pub use header::{Header, Level};
 pub use link::{CorrelationRule, DetectionRule, Family, Input, Options, RuleRef, RuleSet};
 pub use matcher::{
@@ -110,7 +116,9 @@ fn read_document(
         return Err(Diagnostic::error(Code::Unsupported, action.place, what)
             .help("write each rule out in a document of its own; `watchfire migrate` does"));
     }
-    let header = Header::read(node, file, text)?;
+    // A wrong head does not keep what else is wrong from being told.
+    let header = Header::read(node, file, text).map_err(|d| found.push(d)).ok();
+    lint::header(node, found);
     let logsource = node.get("logsource").map(detection::logsource).transpose()?;
     let parts = ["detection", "correlation", "anomaly", "filter"];
     match parts.map(|name| node.get(name)) {
@@ -122,15 +130,18 @@ fn read_document(
             lint::logsource(node, &logsource, found);
             let Some(tree) = DetectionTree::read(body, &[], found) else { return Ok(None) };
             lint::tree(&tree, found);
-            Ok(Some(Document::Detection { header, logsource, tree }))
+            lint::cost(&tree, found);
+            Ok(header.map(|header| Document::Detection { header, logsource, tree }))
         }
         [None, Some(body), None, None] => {
-            let correlation = correlation::compile(body, node)?;
-            Ok(Some(Document::Correlation { header, correlation }))
+            let correlation = correlation::compile(body, node, found);
+            let read = header.zip(correlation);
+            Ok(read.map(|(header, correlation)| Document::Correlation { header, correlation }))
         }
         [None, None, Some(body), None] => {
-            let correlation = correlation::compile_anomaly(body, node)?;
-            Ok(Some(Document::Correlation { header, correlation }))
+            let correlation = correlation::compile_anomaly(body, node, found);
+            let read = header.zip(correlation);
+            Ok(read.map(|(header, correlation)| Document::Correlation { header, correlation }))
         }
         [None, None, None, Some(body)] => {
             let rules = filter_rules(body)?;
@@ -138,7 +149,7 @@ fn read_document(
             lint::tree(&tree, found);
             lint::filter(body, &tree, found);
             let logsource = logsource.unwrap_or_default();
-            Ok(Some(Document::Filter { header, logsource, rules, tree }))
+            Ok(header.map(|header| Document::Filter { header, logsource, rules, tree }))
         }
         found => Err(kinds(node, &parts, found.iter().flatten().count())),
     }

@@ -86,7 +86,9 @@ fn product(
         let what = format!(
             "placeholders make {count} values of one, the limit is {PLACEHOLDER_FORMS_MAX}"
         );
-        return Err(Diagnostic::error(Code::Placeholder, node.place, what).within(at));
+        return Err(Diagnostic::error(Code::Placeholder, node.place, what)
+            .within(at)
+            .help("write fewer placeholders into one value, or shorter lists"));
     }
     Ok(forms.iter().flat_map(|f| values.iter().map(move |v| format!("{f}{v}"))).collect())
 }

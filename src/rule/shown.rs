@@ -1,7 +1,8 @@
 //! Values of an item as processing pipelines see them: with their modifiers applied, as pySigma does.
 
-use super::item::{Draft, apply, asked, draft};
+use super::item::{Draft, apply, draft};
 use super::matcher::Number;
+use super::modifier::asked;
 use super::pattern::Pattern;
 use super::tree::DetectionItem;
 use super::yaml::Node;

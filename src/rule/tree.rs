@@ -64,7 +64,10 @@ impl DetectionTree {
         let wrong_before = errors(found);
         if !matches!(node.value, Yaml::Map(_)) {
             let what = format!("a detection is a mapping, this is {}", node.kind());
-            found.push(Diagnostic::error(Code::Shape, node.place, what));
+            found.push(
+                Diagnostic::error(Code::Shape, node.place, what)
+                    .help("it has selections by name, and a `condition` that joins them"),
+            );
             return None;
         }
         if let Some(timeframe) = node.members().iter().find(|(k, _)| k.text == "timeframe") {
@@ -94,6 +97,7 @@ impl DetectionTree {
                 Diagnostic::error(Code::Shape, node.place, what)
                     .help("name what to look for: `selection: {Image|endswith: '\\cmd.exe'}`"),
             );
+            return None;
         }
         bound_regexes(&selections, found);
         let conditions = conditions(node, &names, found);
@@ -154,7 +158,8 @@ fn conditions(node: &Node, names: &[&str], found: &mut Vec<Diagnostic>) -> Vec<C
     for text in texts {
         let Some(source) = text.as_str() else {
             let what = format!("a condition must be a string, this is {}", text.kind());
-            found.push(Diagnostic::error(Code::Condition, text.place, what));
+            let help = "write the names of selections, such as `selection and not filter`";
+            found.push(Diagnostic::error(Code::Condition, text.place, what).help(help));
             continue;
         };
         match condition::parse(source, text.place, names, found) {

@@ -12,10 +12,11 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 use super::diagnostic::{Code, Diagnostic, Place};
 use crate::limits::{RULE_FILE_BYTES_MAX, YAML_DEPTH_MAX, YAML_NODES_MAX};
 
-/// A value and where it starts.
+/// A value and where it stands.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
-    /// First character of the node.
+    /// A scalar as a whole, or what stands in brackets; the first key of a block mapping, the first
+    /// dash of a block list. What is not written, as the value of `key:`, is at its key.
     pub place: Place,
     /// What it is.
     pub value: Yaml,
@@ -53,6 +54,11 @@ impl Node {
     /// The member of that name, when this is a mapping that has it.
     pub fn get(&self, name: &str) -> Option<&Node> {
         self.members().iter().find(|(k, _)| k.text == name).map(|(_, v)| v)
+    }
+
+    /// The key of that name, when this is a mapping that has it.
+    pub fn key(&self, name: &str) -> Option<&Key> {
+        self.members().iter().find(|(k, _)| k.text == name).map(|(k, _)| k)
     }
 
     /// The members of a mapping; none for anything else.
@@ -122,7 +128,8 @@ pub fn parse(text: &str) -> Result<Vec<Node>, Diagnostic> {
     if text.len() > RULE_FILE_BYTES_MAX {
         let what =
             format!("file of {} bytes is over the limit of {RULE_FILE_BYTES_MAX}", text.len());
-        return Err(Diagnostic::error(Code::Yaml, Place::default(), what));
+        return Err(Diagnostic::error(Code::Yaml, Place::default(), what)
+            .help("split it into several files"));
     }
     let mut builder = Builder::default();
     let mut parser = Parser::new_from_str(text);
@@ -132,7 +139,7 @@ pub fn parse(text: &str) -> Result<Vec<Node>, Diagnostic> {
             Err(e) => {
                 let place = Place::new(e.marker().line(), e.marker().col() + 1);
                 let place = place.clamped(text);
-                return Err(Diagnostic::error(Code::Yaml, place, e.info().to_owned()));
+                return Err(not_yaml(text, place, e.info()));
             }
         }
     }
@@ -144,10 +151,18 @@ enum Open {
     Map(Vec<(Key, Node)>, Option<Key>),
 }
 
+/// Where a list or mapping begins.
+struct Start {
+    place: Place,
+    /// The same in characters of the text.
+    index: usize,
+    anchor: usize,
+}
+
 #[derive(Default)]
 struct Builder {
     documents: Vec<Node>,
-    open: Vec<(Open, Place, usize)>,
+    open: Vec<(Open, Start)>,
     anchors: Vec<(usize, Node)>,
     nodes: usize,
 }
@@ -163,25 +178,37 @@ impl Builder {
                     ScalarStyle::Plain if !tagged_text && !self.at_key() => resolve(&text),
                     _ => Yaml::Str(text.into_owned()),
                 };
+                let place = if place.length == 0 { self.key_place(place) } else { place };
                 self.count(1, place)?;
                 self.close(Node { place, value }, anchor)
             }
-            Event::SequenceStart(anchor, _) => self.push(Open::Seq(Vec::new()), place, anchor),
-            Event::MappingStart(anchor, _) => self.push(Open::Map(Vec::new(), None), place, anchor),
+            Event::SequenceStart(anchor, _) => {
+                let start = Start { place, index: span.start.index(), anchor };
+                self.push(Open::Seq(Vec::new()), start)
+            }
+            Event::MappingStart(anchor, _) => {
+                let start = Start { place, index: span.start.index(), anchor };
+                self.push(Open::Map(Vec::new(), None), start)
+            }
             Event::SequenceEnd | Event::MappingEnd => {
-                let Some((open, place, anchor)) = self.open.pop() else { return Ok(()) };
-                let value = match open {
-                    Open::Seq(items) => Yaml::Seq(items),
-                    Open::Map(members, _) => Yaml::Map(members),
+                let Some((open, start)) = self.open.pop() else { return Ok(()) };
+                // Only the end of what stands in brackets is written.
+                let length = if span.is_empty() { 0 } else { span.end.index() - start.index };
+                let (place, anchor) = (start.place.spanning(length), start.anchor);
+                let node = match open {
+                    Open::Seq(items) => Node { place, value: Yaml::Seq(items) },
+                    Open::Map(members, _) => mapping(place, members),
                 };
-                self.close(Node { place, value }, anchor)
+                self.close(node, anchor)
             }
             Event::Alias(id) => {
                 let known = self.anchors.iter().rev().find(|(a, _)| *a == id).map(|(_, n)| n);
                 let Some(node) = known.cloned() else {
                     let what = "alias to an anchor that is not complete here";
-                    return Err(Diagnostic::error(Code::Yaml, place, what));
+                    return Err(Diagnostic::error(Code::Yaml, place.spanning(span.len()), what)
+                        .help("an alias stands after its anchor, never inside"));
                 };
+                let place = place.spanning(span.len());
                 self.count(size(&node), place)?;
                 self.close(Node { place, ..node }, 0)
             }
@@ -198,13 +225,21 @@ impl Builder {
         matches!(self.open.last(), Some((Open::Map(_, None), ..)))
     }
 
-    fn push(&mut self, open: Open, place: Place, anchor: usize) -> Result<(), Diagnostic> {
-        self.count(1, place)?;
+    /// The place of the key whose value comes next, else `place`.
+    fn key_place(&self, place: Place) -> Place {
+        match self.open.last() {
+            Some((Open::Map(_, Some(key)), ..)) => key.place,
+            _ => place,
+        }
+    }
+
+    fn push(&mut self, open: Open, start: Start) -> Result<(), Diagnostic> {
+        self.count(1, start.place)?;
         if self.open.len() >= YAML_DEPTH_MAX {
             let what = format!("nested deeper than the limit of {YAML_DEPTH_MAX}");
-            return Err(Diagnostic::error(Code::Yaml, place, what));
+            return Err(Diagnostic::error(Code::Yaml, start.place, what).help("nest it less deep"));
         }
-        self.open.push((open, place, anchor));
+        self.open.push((open, start));
         Ok(())
     }
 
@@ -214,7 +249,8 @@ impl Builder {
             return Ok(());
         }
         let what = format!("more than {YAML_NODES_MAX} nodes, aliases expanded");
-        Err(Diagnostic::error(Code::Yaml, place, what))
+        Err(Diagnostic::error(Code::Yaml, place, what)
+            .help("split the file, or write fewer aliases to large parts"))
     }
 
     fn close(&mut self, node: Node, anchor: usize) -> Result<(), Diagnostic> {
@@ -233,10 +269,65 @@ impl Builder {
     }
 }
 
+/// A block mapping begins with its first key: that is what is pointed at.
+fn mapping(place: Place, members: Vec<(Key, Node)>) -> Node {
+    let first = members.first().map(|(key, _)| key.place);
+    let place = first.filter(|f| (f.line, f.column) == (place.line, place.column)).unwrap_or(place);
+    Node { place, value: Yaml::Map(members) }
+}
+
+/// What the parser could not read, with the usual cause where the text shows it.
+fn not_yaml(text: &str, place: Place, reason: &str) -> Diagnostic {
+    let line = text.lines().nth(place.line.saturating_sub(1)).unwrap_or_default();
+    let blanks: String = line.chars().take_while(|c| c.is_whitespace()).collect();
+    if let Some(tab) = blanks.chars().position(|c| c == '\t') {
+        let what = "a tab indents this line: YAML takes only spaces";
+        return Diagnostic::error(Code::Yaml, Place::new(place.line, tab + 1), what)
+            .help("indent with spaces");
+    }
+    let (place, help) = usual_cause(line, place, reason);
+    Diagnostic::error(Code::Yaml, place, format!("not YAML: {reason}")).help(help)
+}
+
+/// The word that is meant, and what is usually wrong with such a line.
+fn usual_cause(line: &str, place: Place, reason: &str) -> (Place, &'static str) {
+    let rest = || line.chars().skip(place.column - 1);
+    let word: String = rest().take_while(|c| !c.is_whitespace()).collect();
+    let at_word = place.spanning(word.trim_end_matches(':').chars().count().max(1));
+    if reason.contains("escape") {
+        let known = |c: char| "0abtnvfre\"/\\N_LPxuU \t".contains(c);
+        let chars: Vec<char> = rest().collect();
+        let mut at = 0;
+        while chars
+            .get(at)
+            .is_some_and(|c| *c != '\\' || chars.get(at + 1).copied().is_some_and(known))
+        {
+            at += if chars[at] == '\\' { 2 } else { 1 };
+        }
+        let place = Place::new(place.line, place.column + at).spanning(2);
+        return (place, "put a value with backslashes in single quotes");
+    }
+    let help = match line.trim_start().trim_start_matches("- ").split_once(": ") {
+        _ if reason.contains("unknown anchor") => {
+            "a value that begins with `*` goes in quotes; else it is an alias to `&…`"
+        }
+        Some((_, value)) if value.starts_with(['*', '%', '@', '`', '&', '!']) => {
+            "put a value that begins with one of `* & ! % @` in quotes"
+        }
+        _ if reason.contains("quoted scalar") => "close the quote, on the same line if it can be",
+        Some((_, value)) if value.contains(": ") => {
+            "put a value that holds a colon and a blank in quotes"
+        }
+        _ => "look at this line and the one before: is the indentation right, and a quote open?",
+    };
+    (at_word, help)
+}
+
 fn key(node: Node, members: &[(Key, Node)]) -> Result<Key, Diagnostic> {
     let Some(text) = node.scalar_text() else {
         let what = format!("a key must be text, this is {}", node.kind());
-        return Err(Diagnostic::error(Code::Yaml, node.place, what));
+        return Err(Diagnostic::error(Code::Yaml, node.place, what)
+            .help("write `key: value`; put a text that begins with `[` or `{` in quotes"));
     };
     if let Some((first, _)) = members.iter().find(|(k, _)| k.text == text) {
         let what = format!("duplicate key `{text}`: the first is on line {}", first.place.line);
@@ -334,6 +425,14 @@ fn size(node: &Node) -> usize {
         Yaml::Map(members) => 1 + members.iter().map(|(_, n)| 1 + size(n)).sum::<usize>(),
         _ => 1,
     }
+}
+
+/// Whether this text, written without quotes, would still be text.
+pub fn reads_as_text(text: &str) -> bool {
+    let plain = |c: char| c.is_alphanumeric() || "/\\._-$%".contains(c);
+    text.starts_with(plain)
+        && !text.ends_with(char::is_whitespace)
+        && matches!(resolve(text), Yaml::Str(_))
 }
 
 /// What a plain scalar means to a YAML 1.1 loader.

@@ -41,6 +41,11 @@ impl LoadedRules {
         self.views.get(source).copied().unwrap_or(0)
     }
 
+    /// Errors and warnings; hints are for `watchfire check`.
+    pub fn serious(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.diagnostics.iter().filter(|d| d.severity != Severity::Hint)
+    }
+
     /// How many of the diagnostics are errors.
     pub fn errors(&self) -> usize {
         self.diagnostics.iter().filter(|d| d.severity == Severity::Error).count()
@@ -73,37 +78,90 @@ fn lines(diagnostics: &[Diagnostic]) -> String {
     diagnostics.iter().map(Diagnostic::to_string).collect::<Vec<_>>().join("\n")
 }
 
+/// The texts of rule files.
+#[derive(Clone, Debug, Default)]
+pub struct RuleTexts {
+    /// Name and text, in the order of names.
+    pub texts: Vec<(Arc<str>, String)>,
+    /// An error for each file that could not be read.
+    pub unread: Vec<Diagnostic>,
+}
+
+impl RuleTexts {
+    /// Whether no file was found.
+    pub fn is_empty(&self) -> bool {
+        self.texts.is_empty() && self.unread.is_empty()
+    }
+
+    /// Compiles them; files that could not be read are among what was found.
+    pub fn compile(&self, options: &Options) -> (RuleSet, Vec<Diagnostic>) {
+        let files = self.texts.iter().map(|(name, text)| (name, text.as_str()));
+        let (rules, mut found) = RuleSet::compile_with(files, options);
+        found.splice(0..0, self.unread.iter().cloned());
+        (rules, found)
+    }
+}
+
+/// Reads every `.yml` and `.yaml` file under the paths, in the order of their names.
+///
+/// # Errors
+/// When a path itself cannot be read. A file inside a folder that cannot be read is a diagnostic.
+pub fn read_rules(paths: &[PathBuf]) -> Result<RuleTexts, LoadError> {
+    let mut files = RuleTexts::default();
+    for path in yaml_files(paths)? {
+        let name: Arc<str> = path.to_string_lossy().into();
+        match std::fs::read_to_string(&path) {
+            Ok(text) => files.texts.push((name, text)),
+            Err(e) => {
+                let what = format!("cannot be read: {e}");
+                let error = Diagnostic::error(Code::File, Place::default(), what)
+                    .help("a rule file is UTF-8 text that this user may read");
+                files.unread.push(error.in_file(&name));
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// What configuration adds to rules, as far as it is in files.
+#[derive(Clone, Debug, Default)]
+pub struct LoadedOptions {
+    /// What the compiler takes.
+    pub options: Options,
+    /// For each source, the number of its view.
+    pub views: Vec<usize>,
+    /// What is odd about a pipeline.
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Reads placeholders and processing pipelines.
+///
+/// # Errors
+/// When a file cannot be read or not be used.
+pub fn load_options(inputs: &RuleFiles) -> Result<LoadedOptions, LoadError> {
+    let mut loaded = LoadedOptions::default();
+    if let Some(path) = &inputs.placeholders {
+        let (name, text) = read(path)?;
+        loaded.options.placeholders =
+            parse_placeholders(&name, &text).map_err(|d| LoadError::Refused(vec![d]))?;
+    }
+    let (built, views) = load_views(&inputs.pipelines, &mut loaded.warnings)?;
+    loaded.options.views = built;
+    loaded.views = views;
+    Ok(loaded)
+}
+
 /// Loads every `.yml` and `.yaml` file under the paths, in the order of their names.
 ///
 /// # Errors
 /// When a path itself cannot be read, or a pipeline or the placeholders cannot be used. A rule file
 /// inside a folder that cannot be read is a diagnostic.
 pub fn load_rules(inputs: &RuleFiles) -> Result<LoadedRules, LoadError> {
-    let mut texts: Vec<(Arc<str>, String)> = Vec::new();
-    let mut diagnostics = Vec::new();
-    let mut options = Options::default();
-    if let Some(path) = &inputs.placeholders {
-        let (name, text) = read(path)?;
-        options.placeholders =
-            parse_placeholders(&name, &text).map_err(|d| LoadError::Refused(vec![d]))?;
-    }
-    let (built, views) = load_views(&inputs.pipelines, &mut diagnostics)?;
-    options.views = built;
-    for path in yaml_files(&inputs.rules)? {
-        let name: Arc<str> = path.to_string_lossy().into();
-        match std::fs::read_to_string(&path) {
-            Ok(text) => texts.push((name, text)),
-            Err(e) => {
-                let what = format!("cannot be read: {e}");
-                let error = Diagnostic::error(Code::File, Place::default(), what);
-                diagnostics.push(error.in_file(&name));
-            }
-        }
-    }
-    let files = texts.iter().map(|(name, text)| (name, text.as_str()));
-    let (rules, mut found) = RuleSet::compile_with(files, &options);
+    let LoadedOptions { options, views, warnings: mut diagnostics } = load_options(inputs)?;
+    let texts = read_rules(&inputs.rules)?;
+    let (rules, mut found) = texts.compile(&options);
     diagnostics.append(&mut found);
-    Ok(LoadedRules { rules: Arc::new(rules), diagnostics, files: texts.len(), views })
+    Ok(LoadedRules { rules: Arc::new(rules), diagnostics, files: texts.texts.len(), views })
 }
 
 fn read(path: &Path) -> Result<(Arc<str>, String), LoadError> {

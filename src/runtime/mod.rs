@@ -13,8 +13,8 @@ mod worker;
 
 pub use clock::{Stopwatch, SystemClock, Usage};
 pub use files::{
-    LoadError, LoadedRules, RuleFiles, load_mappings, load_rules, load_tables, shipped_rules,
-    yaml_files,
+    LoadError, LoadedOptions, LoadedRules, RuleFiles, RuleTexts, load_mappings, load_options,
+    load_rules, load_tables, read_rules, shipped_rules, yaml_files,
 };
 pub use service::{Service, ServiceError};
 pub use shared::{OwnTopics, Shared};

@@ -147,7 +147,7 @@ fn is_input(path: &Path) -> bool {
 
 /// Says on standard error what is wrong with the rules, and how many run.
 fn report(loaded: &LoadedRules) {
-    for diagnostic in &loaded.diagnostics {
+    for diagnostic in loaded.serious() {
         eprintln!("{diagnostic}");
     }
     if loaded.errors() > 0 {

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use super::diagnostic::{Code, Diagnostic, Place};
+use super::diagnostic::{Code, Diagnostic, Place, Severity};
 use super::link::RuleSet;
 use super::yaml::{Node, Yaml, parse};
 use convert::{Conversion, Names, Written};
@@ -315,7 +315,9 @@ impl<'t> File<'t> {
         if self.out.changes.is_empty() {
             return Ok(None);
         }
-        self.out.engine = RuleSet::compile([(self.file, self.out.text.as_str())]).1;
+        let (_, found) = RuleSet::compile([(self.file, self.out.text.as_str())]);
+        let told = found.into_iter().filter(|d| d.severity != Severity::Hint);
+        self.out.engine = told.collect();
         Ok(Some(self.out))
     }
 }
