@@ -134,7 +134,10 @@ pub fn by_title<'h>(
     heads: impl Iterator<Item = &'h Header>,
 ) -> Vec<Diagnostic> {
     let pairs = correlation.rules.iter().zip(heads);
-    let titled = pairs.filter(|(key, head)| !head.names().any(|(_, name, _)| name == key.text));
+    let proper = |key: &Key, head: &Header| {
+        head.names().any(|(kind, name, _)| kind != "title" && name == key.text)
+    };
+    let titled = pairs.filter(|(key, head)| !proper(key, head));
     let told = titled.map(|(key, head)| {
         let what = "a rule is referred to by its title: other tools refuse that";
         let help = format!("write its id or name: `{}`", called(head));
