@@ -71,11 +71,10 @@ struct Summary {
 
 /// Runs the subcommand; the result is the exit code.
 pub fn run(args: Args) -> anyhow::Result<u8> {
-    if let Some(text) = &args.window {
-        match parse_duration(text).context("--window")? {
-            0 => bail!("--window {text}: it must be more than zero"),
-            _ => {}
-        }
+    if let Some(text) = &args.window
+        && parse_duration(text).context("--window")? == 0
+    {
+        bail!("--window {text}: it must be more than zero");
     }
     let looked = look(&args)?;
     let mut taken = names(&looked);

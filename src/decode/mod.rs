@@ -218,7 +218,7 @@ impl Decoder {
         }
         let told = !event.source.is_unknown();
         event.source.settle();
-        own_logsource(&mut event);
+        own_logsource(&mut event, self.tables.names());
         if !told {
             event.source.settle();
         }
@@ -245,13 +245,20 @@ impl Decoder {
     }
 }
 
-/// An event that names its product, category or service itself says what it is.
-fn own_logsource(event: &mut Event<'_>) {
+/// An event that names its product, category or service itself says what it is, if the tables know
+/// that name: many logs have a field `service` that has nothing to do with Sigma.
+fn own_logsource(event: &mut Event<'_>, known: Option<&EventSource>) {
     let Event { body, derived, source, .. } = event;
-    let named = |name: &str| derived.get(name).or_else(|| body.get(name)).and_then(Value::text);
-    named("product").iter().for_each(|n| source.add_product(n));
-    named("category").iter().for_each(|n| source.add_category(n));
-    named("service").iter().for_each(|n| source.add_service(n));
+    let named = |name: &str, known: &dyn Fn(&str) -> bool| {
+        let value = derived.get(name).or_else(|| body.get(name)).and_then(Value::text);
+        value.filter(|v| known(v))
+    };
+    let product = named("product", &|n| known.is_none_or(|k| k.has_product(n)));
+    let category = named("category", &|n| known.is_none_or(|k| k.has_category(n)));
+    let service = named("service", &|n| known.is_none_or(|k| k.has_service(n)));
+    product.iter().for_each(|n| source.add_product(n));
+    category.iter().for_each(|n| source.add_category(n));
+    service.iter().for_each(|n| source.add_service(n));
 }
 
 #[cfg(test)]
@@ -280,6 +287,21 @@ mod tests {
         let decoder = Decoder::new(Format::Json, Vec::new());
         let e = decoder.decode(Some(deep.as_bytes()), Timestamp(0)).expect_err("too deep");
         assert_eq!(e.code, RejectCode::InvalidJson);
+    }
+
+    #[test]
+    fn of_an_events_own_names_those_count_that_the_tables_know() {
+        let tables = || Tables::new(shipped_tables().expect("shipped")).expect("few");
+        for (tables, json, expect) in [
+            (tables(), r#"{"service": "billing", "product": "shop"}"#, "-/-/-"),
+            (tables(), r#"{"service": "CloudTrail"}"#, "-/-/cloudtrail"),
+            (tables(), r#"{"product": "linux", "service": "billing"}"#, "linux/-/-"),
+            (Tables::default(), r#"{"service": "billing"}"#, "-/-/billing"),
+        ] {
+            let decoder = Decoder::new(Format::Json, Vec::new()).with_tables(tables);
+            let event = decoder.decode(Some(json.as_bytes()), Timestamp(0)).expect("decodes");
+            assert_eq!(event.source.to_string(), expect, "{json}");
+        }
     }
 
     #[test]

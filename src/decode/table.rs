@@ -168,6 +168,8 @@ pub struct Tables {
     gifts: Vec<Gift>,
     root: Node,
     begin: Beginnings,
+    /// Every name that an entry gives.
+    names: EventSource,
 }
 
 /// A place in the tree: what holds here, and which fields may tell more.
@@ -199,10 +201,16 @@ impl Tables {
         let mut compiled = Self::default();
         for entry in tables.into_iter().flat_map(|t| t.entries) {
             compiled.root.insert(&entry.when, compiled.gifts.len());
+            compiled.names.extend(&entry.gives.source);
             compiled.gifts.push(entry.gives);
         }
         compiled.begin = Beginnings::of(&compiled.root);
         Ok(compiled)
+    }
+
+    /// Every name that an entry gives to some event; `None` without tables.
+    pub fn names(&self) -> Option<&EventSource> {
+        (!self.gifts.is_empty()).then_some(&self.names)
     }
 
     /// What the entries say that events are.

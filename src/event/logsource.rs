@@ -65,6 +65,21 @@ impl EventSource {
             && meet(&self.service, &other.service)
     }
 
+    /// Whether it knows that product.
+    pub fn has_product(&self, name: &str) -> bool {
+        has(&self.product, name)
+    }
+
+    /// Whether it knows that category.
+    pub fn has_category(&self, name: &str) -> bool {
+        has(&self.category, name)
+    }
+
+    /// Whether it knows that service.
+    pub fn has_service(&self, name: &str) -> bool {
+        has(&self.service, name)
+    }
+
     /// Whether nothing is known, so that every rule applies.
     pub fn is_unknown(&self) -> bool {
         self.product.is_empty() && self.category.is_empty() && self.service.is_empty()
@@ -103,6 +118,10 @@ impl Logsource {
             && agrees(&self.category, &rule.category)
             && agrees(&self.service, &rule.service)
     }
+}
+
+fn has(names: &[Box<str>], name: &str) -> bool {
+    names.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
 /// Adds a name, unless it is too long to be one.
