@@ -131,6 +131,9 @@ fn read_document(
             let Some(tree) = DetectionTree::read(body, &[], found) else { return Ok(None) };
             lint::tree(&tree, found);
             lint::cost(&tree, found);
+            if header.is_none() {
+                tree.report_items(found);
+            }
             Ok(header.map(|header| Document::Detection { header, logsource, tree }))
         }
         [None, Some(body), None, None] => {
@@ -148,6 +151,9 @@ fn read_document(
             let Some(tree) = DetectionTree::read(body, &["rules"], found) else { return Ok(None) };
             lint::tree(&tree, found);
             lint::filter(body, &tree, found);
+            if header.is_none() {
+                tree.report_items(found);
+            }
             let logsource = logsource.unwrap_or_default();
             Ok(header.map(|header| Document::Filter { header, logsource, rules, tree }))
         }

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::condition::{self, Condition};
 use super::diagnostic::{Code, Diagnostic, Place};
+use super::placeholder::Placeholders;
 use super::yaml::{Key, Node, Yaml};
 use crate::limits::RULE_REGEXES_MAX;
 
@@ -62,6 +63,17 @@ impl DetectionTree {
     /// What is wrong is added to `found`; `None` when anything was.
     pub fn read(node: &Node, reserved: &[&str], found: &mut Vec<Diagnostic>) -> Option<Self> {
         let wrong_before = errors(found);
+        let tree = Self::read_parts(node, reserved, found)?;
+        if errors(found) > wrong_before {
+            tree.report_items(found);
+            return None;
+        }
+        tree.report_unused(found);
+        Some(tree)
+    }
+
+    /// What can be read of it.
+    fn read_parts(node: &Node, reserved: &[&str], found: &mut Vec<Diagnostic>) -> Option<Self> {
         if !matches!(node.value, Yaml::Map(_)) {
             let what = format!("a detection is a mapping, this is {}", node.kind());
             found.push(
@@ -99,14 +111,17 @@ impl DetectionTree {
             );
             return None;
         }
-        bound_regexes(&selections, found);
         let conditions = conditions(node, &names, found);
-        if errors(found) > wrong_before {
-            return None;
-        }
-        let tree = Self { selections, conditions };
-        tree.report_unused(found);
-        Some(tree)
+        let bounded = bound_regexes(&selections, found);
+        bounded.then_some(Self { selections, conditions })
+    }
+
+    /// Adds what is wrong with items, for a rule that will not be compiled since something else is
+    /// wrong with it. Placeholders are left out: what lists there are is not known here.
+    pub fn report_items(&self, found: &mut Vec<Diagnostic>) {
+        let mut wrong = Vec::new();
+        super::detection::compile(self, &Placeholders::new(), &mut wrong);
+        found.extend(wrong.into_iter().filter(|d| d.code != Code::Placeholder));
     }
 
     /// A selection that no condition names says nothing; names with `_` in front are meant to be so.
@@ -123,7 +138,8 @@ impl DetectionTree {
     }
 }
 
-fn bound_regexes(selections: &[(Key, Selection)], found: &mut Vec<Diagnostic>) {
+/// False when there are too many regular expressions to compile.
+fn bound_regexes(selections: &[(Key, Selection)], found: &mut Vec<Diagnostic>) -> bool {
     let mut items = Vec::new();
     selections.iter().for_each(|(_, s)| s.items(&mut items));
     let mut left = RULE_REGEXES_MAX;
@@ -132,10 +148,11 @@ fn bound_regexes(selections: &[(Key, Selection)], found: &mut Vec<Diagnostic>) {
             let what = format!("more than {RULE_REGEXES_MAX} regular expressions in one rule");
             let help = "join them by `|`, or split the rule";
             found.push(Diagnostic::error(Code::Value, item.place, what).help(help));
-            return;
+            return false;
         };
         left = less;
     }
+    true
 }
 
 /// How many errors there are.
