@@ -23,11 +23,11 @@ pub const YAML_DEPTH_MAX: usize = 64;
 /// Nesting depth of a condition.
 pub const CONDITION_DEPTH_MAX: usize = 64;
 
-/// Compiled size of one regular expression. SigmaHQ has `\w{1,64}`, which takes more than two MiB.
-pub const REGEX_BYTES_MAX: usize = 10 << 20;
+/// Compiled size of one regular expression. SigmaHQ has `\w{1,64}`, which takes three and a quarter MiB.
+pub const REGEX_BYTES_MAX: usize = 4 << 20;
 
 /// Regular expressions of one rule: each may take milliseconds to compile.
-pub const RULE_REGEXES_MAX: usize = 1_000;
+pub const RULE_REGEXES_MAX: usize = 200;
 
 /// Custom attributes of one rule, as JSON: every alert carries them.
 pub const CUSTOM_BYTES_MAX: usize = 16 << 10;

@@ -253,7 +253,7 @@ impl Summary {
         }
         eprintln!(", {refused} refused");
         if files > 0 {
-            eprintln!("{files} files {done}");
+            eprintln!("{files} {} {done}", if files == 1 { "file" } else { "files" });
         }
     }
 }

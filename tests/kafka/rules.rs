@@ -40,7 +40,7 @@ fn broken_rules_are_named_with_their_place_and_the_others_run() {
     // Line and column where each is wrong; for the first, where the parser notices.
     let broken = [
         ("bad_yaml.yml", BAD_YAML, ":5:3: error[W0001]: "),
-        ("bad_modifier.yml", BAD_MODIFIER, ":5:12: error[W0104]: "),
+        ("bad_modifier.yml", BAD_MODIFIER, ":5:17: error[W0104]: "),
         ("bad_selection.yml", BAD_SELECTION, ":6:24: error[W0103]: "),
     ];
     for (name, text, _) in broken {

@@ -315,6 +315,9 @@ impl<'t> File<'t> {
         if self.out.changes.is_empty() {
             return Ok(None);
         }
+        if !self.out.text.ends_with('\n') {
+            self.out.text.push('\n');
+        }
         let (_, found) = RuleSet::compile([(self.file, self.out.text.as_str())]);
         let told = found.into_iter().filter(|d| d.severity != Severity::Hint);
         self.out.engine = told.collect();
