@@ -18,6 +18,8 @@ mod losses;
 mod partitions;
 #[path = "kafka/rejects.rs"]
 mod rejects;
+#[path = "kafka/routing.rs"]
+mod routing;
 #[path = "kafka/rules.rs"]
 mod rules;
 #[path = "kafka/security.rs"]

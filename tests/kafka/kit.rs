@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rdkafka::admin::AdminOptions;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Headers, Message};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value;
@@ -92,6 +92,14 @@ impl Writer {
     pub fn send_keyed(&mut self, key: &str, payload: &[u8]) {
         let topic = self.topic.clone();
         self.queue(BaseRecord::to(&topic).key(key.as_bytes()).payload(payload));
+    }
+
+    /// Writes to partition 0 with one header.
+    pub fn send_with(&mut self, header: &str, value: &str, payload: &[u8]) {
+        let topic = self.topic.clone();
+        let headers = OwnedHeaders::new().insert(Header { key: header, value: Some(value) });
+        let record = BaseRecord::<[u8], [u8]>::to(&topic).partition(0);
+        self.queue(record.payload(payload).headers(headers));
     }
 
     fn queue(&mut self, mut record: BaseRecord<'_, [u8], [u8]>) {
