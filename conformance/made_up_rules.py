@@ -97,7 +97,17 @@ REFERENCE_MODIFIERS = [
     "fieldref|endswith",
     "fieldref|neq",
 ]
-TIME_MODIFIERS = ["minute", "hour", "day", "week", "month", "year"]
+# Values that a part can have: we refuse others, pySigma takes them.
+PARTS = {
+    "minute": range(0, 60),
+    "hour": range(0, 24),
+    "day": range(1, 32),
+    "week": range(1, 54),
+    "month": range(1, 13),
+    "year": range(0, 10000),
+}
+PART_VALUES = [1, 2, 5, 7, 10, 12, 23, 29, 53, 59, 2024]
+TIME_MODIFIERS = list(PARTS)
 TIMES = [
     "2024-02-29T23:59:58Z",
     "2024-12-30T00:00:00+02:00",
@@ -176,9 +186,8 @@ def item(rng):
     if kind == 16:
         return key(rng, REFERENCE_MODIFIERS, lambda r: r.choice(FIELDS))
     if kind == 17:
-        return key(
-            rng, TIME_MODIFIERS, lambda r: r.choice([1, 2, 5, 7, 10, 12, 23, 29, 53, 59, 2024])
-        )
+        part = rng.choice(TIME_MODIFIERS)
+        return key(rng, [part], lambda r: r.choice([n for n in PART_VALUES if n in PARTS[part]]))
     if kind == 18:
         return f"{rng.choice(FIELDS)}|exists", rng.random() < 0.5
     return key(rng, ["", "neq"], lambda r: r.choice([None, True, False, "", "true", 1]))
@@ -189,6 +198,10 @@ def key(rng, modifiers, value):
     if "utf16" in chosen or "wide" in chosen:
         # pySigma can encode nothing else; the vectors have the rest.
         value = ascii_string
+    if "base64offset" in chosen:
+        # Of a single byte one form is empty and found in everything: we refuse it.
+        shorter = value
+        value = lambda r: shorter(r) + "zz"  # noqa: E731
     name = rng.choice(FIELDS) + ("|" if chosen else "") + chosen
     if "all" in chosen.split("|"):
         return name, [value(rng) for _ in range(rng.randint(2, 3))]

@@ -86,19 +86,19 @@ pub const KNOWN: &[Known] = &[
     },
     Known {
         oracle: Oracle::PySigma,
-        kind: "parts of a date: a text of digits alone",
-        why: "M is silent on what is a date; ours: digits are seconds since 1970, as a number is",
+        kind: "parts of a date: a text of nine or more digits alone",
+        why: "M is silent on what is a date; ours: so many digits are seconds since 1970",
         shows: |rule, d| {
             let parts = ["minute", "hour", "day", "week", "month", "year"];
             let part = parts.iter().any(|p| rule.contains(&format!("|{p}\"")));
-            part && d.ours && texts(&d.event).any(is_digits)
+            part && d.ours && texts(&d.event).any(|t| t.len() > 8 && is_digits(t))
         },
     },
     Known {
         oracle: Oracle::PySigma,
         kind: "a number with a point equals a text that spells it in another way",
-        why: "R is silent; ours: any spelling of a float (not so of an integer)",
-        shows: |rule, d| d.ours && rule.contains('.') && texts(&d.event).any(spells_float_oddly),
+        why: "R is silent; ours: the decimal text of a number alone, as for integers",
+        shows: |rule, d| !d.ours && rule.contains('.') && texts(&d.event).any(spells_float_oddly),
     },
 ];
 

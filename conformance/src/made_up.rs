@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use watchfire::detect::Engine;
 use watchfire::event::Event;
-use watchfire::rule::RuleSet;
+use watchfire::rule::{RuleSet, Severity};
 
 use crate::Error;
 use crate::tally::{Dispute, Oracle, Tally};
@@ -38,7 +38,8 @@ pub fn compare(cases: &[Case]) -> Result<(Tally, Vec<Dispute>), Error> {
 fn add(case: &Case, tally: &mut Tally, disputes: &mut Vec<Dispute>) -> Result<(), Error> {
     let name: Arc<str> = "made up".into();
     let (set, diagnostics) = RuleSet::compile([(&name, case.rule.as_str())]);
-    match (diagnostics.first(), &case.refused) {
+    let wrong = diagnostics.iter().find(|d| d.severity == Severity::Error);
+    match (wrong, &case.refused) {
         (Some(_), Some(_)) => tally.refused_by_both += 1,
         (Some(ours), None) => {
             tally.refused_by_us.insert(case.rule.clone(), ours.to_string());
