@@ -95,6 +95,9 @@ pub const PENDING_MATCHES_MAX: usize = 2_000_000;
 /// Lines that `eval` hands to a worker at once.
 pub const EVAL_BATCH_LINES: usize = 512;
 
+/// A file of JSON that is not one object a line is read into memory as a whole, if it is not larger.
+pub const EVAL_DOCUMENT_BYTES_MAX: usize = 64 << 20;
+
 /// Records that one loop of a worker takes before it looks at its other duties.
 pub const POLL_BATCH_RECORDS_MAX: usize = 2_048;
 

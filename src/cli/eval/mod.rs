@@ -83,7 +83,7 @@ pub struct Args {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum InputFormat {
-    /// One JSON object per line
+    /// One JSON object per line; in a file also objects over several lines, or an array of them
     Json,
     /// RFC 5424, or RFC 3164 with or without priority
     Syslog,
@@ -124,7 +124,10 @@ pub fn run(mut args: Args) -> anyhow::Result<u8> {
         matches: args.output == Output::Matches,
         revisions: args.revisions,
     };
-    let input = input::open(args.file.as_deref())?;
+    let input = match args.format {
+        InputFormat::Json => input::open_json(args.file.as_deref())?,
+        InputFormat::Syslog => input::open(args.file.as_deref())?,
+    };
     let stdout = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let mut writer = output::Writer::new(stdout);
     let totals = match stage::evaluate(&loaded.rules, &options, input, &mut writer) {
