@@ -131,6 +131,11 @@ pub fn parse(text: &str) -> Result<Vec<Node>, Diagnostic> {
         return Err(Diagnostic::error(Code::Yaml, Place::default(), what)
             .help("split it into several files"));
     }
+    if let Some(place) = lone_carriage_return(text) {
+        let what = "a carriage return that no line feed follows";
+        return Err(Diagnostic::error(Code::Yaml, place, what)
+            .help("end lines with a line feed, or with both"));
+    }
     let mut builder = Builder::default();
     let mut parser = Parser::new_from_str(text);
     while let Some(next) = parser.next_event() {
@@ -277,6 +282,16 @@ fn mapping(place: Place, members: Vec<(Key, Node)>) -> Node {
 }
 
 /// What the parser could not read, with the usual cause where the text shows it.
+/// Readers disagree on whether it ends a line, and so on where anything behind it stands.
+fn lone_carriage_return(text: &str) -> Option<Place> {
+    let (at, _) = text
+        .match_indices('\r')
+        .find(|(at, _)| text.as_bytes().get(at + 1).is_none_or(|next| *next != b'\n'))?;
+    let before = &text[..at];
+    let start = before.rfind('\n').map_or(0, |end| end + 1);
+    Some(Place::new(before.matches('\n').count() + 1, before[start..].chars().count() + 1))
+}
+
 fn not_yaml(text: &str, place: Place, reason: &str) -> Diagnostic {
     let line = text.lines().nth(place.line.saturating_sub(1)).unwrap_or_default();
     let blanks: String = line.chars().take_while(|c| c.is_whitespace()).collect();
@@ -594,6 +609,13 @@ mod tests {
             let place = locate(text, node.place, start..start + token.len());
             assert_eq!(&text[place.bytes_in(text)], token, "{text}: {place:?}");
         }
+    }
+
+    #[test]
+    fn a_carriage_return_alone_is_refused_where_it_stands() {
+        let e = parse("a: 1\r\nb: x\ry\n").expect_err("a lone carriage return");
+        assert_eq!((e.code, e.place), (Code::Yaml, Place::new(2, 5)));
+        assert!(parse("a: 1\r\nb: 2\r\n").is_ok());
     }
 
     #[test]
