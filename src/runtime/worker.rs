@@ -144,6 +144,8 @@ pub struct Worker<'w, S: Stage> {
     topics: Vec<Arc<str>>,
     /// Positions that the next commit writes.
     dirty: Offsets,
+    /// Whether a partition got its first position, which is to be kept at once.
+    fresh: bool,
     epoch: Stopwatch,
     interval: Duration,
     metrics: &'w Metrics,
@@ -185,6 +187,7 @@ impl<'w, S: Stage> Worker<'w, S> {
             producer,
             positions: BTreeMap::new(),
             dirty: Offsets::new(),
+            fresh: false,
             epoch: Stopwatch::start(),
             interval,
             latency: metrics.latency(S::NAME),
@@ -431,6 +434,7 @@ impl<'w, S: Stage> Worker<'w, S> {
             if beginning.lost.is_some() || committed.is_none() || beginning.rewound {
                 // From now on the group has a position: a later loss before it will be exact.
                 self.dirty.insert(place.clone(), beginning.offset);
+                self.fresh = true;
             }
             let position = Position { next: from, committed: beginning.offset };
             if self.positions.insert(place.clone(), position).is_none() {
@@ -477,7 +481,7 @@ impl<'w, S: Stage> Worker<'w, S> {
         let outputs = self.producer.messages() > 0 && age >= self.interval;
         let offsets =
             !self.dirty.is_empty() && age >= Duration::from_millis(OFFSETS_ONLY_COMMIT_MS);
-        self.is_epoch_full() || outputs || offsets
+        self.fresh || self.is_epoch_full() || outputs || offsets
     }
 
     fn commit(&mut self) -> Result<(), WorkerError> {
@@ -494,6 +498,7 @@ impl<'w, S: Stage> Worker<'w, S> {
         done?;
         self.stage.committed();
         self.dirty.clear();
+        self.fresh = false;
         self.epoch = Stopwatch::start();
         Ok(())
     }

@@ -27,8 +27,12 @@ fn assert_a_new_partition_is_read_from_its_start(source: &'static str, what: &st
     let Some(bootstrap) = kafka() else { return };
     let mut app = App::json(&bootstrap, what, 1);
     app.source = source;
+    let mut writer = Writer::new(&bootstrap, &app.topic);
+    writer.send(0, Some(br#"{"mark":"no"}"#));
+    writer.finish(&bootstrap);
     let instance = app.start("a");
     wait_for("it has the only partition", || (assigned(&app, &instance) == 1.0).then_some(()));
+    wait_for("its position is kept", || (app.processed() == 1).then_some(()));
     add_partition(&app, 2);
     let mut writer = Writer::new(&bootstrap, &app.topic);
     for n in 0..10 {
@@ -37,9 +41,10 @@ fn assert_a_new_partition_is_read_from_its_start(source: &'static str, what: &st
     writer.finish(&bootstrap);
     wait_for("it has both partitions", || (assigned(&app, &instance) == 2.0).then_some(()));
     app.settle();
-    let mut alerts = app.alerts();
-    alerts.poll();
     let lost = instance.metric("watchfire_events_lost_total");
+    let mut alerts = app.alerts();
+    alerts.wait_for(10);
+    alerts.poll();
     assert_eq!(alerts.records.len(), 10, "lost, as the metrics say: {lost:?}");
 }
 
