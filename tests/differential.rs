@@ -1,9 +1,9 @@
 //! The compiled program against the full scan: all of SigmaHQ over real Windows events.
 
 mod common;
+#[path = "common/sigmahq.rs"]
+mod sigmahq;
 
-use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 
 use watchfire::detect::{Engine, reference};
@@ -13,31 +13,13 @@ use watchfire::rule::RuleSet;
 /// Every so many events of the corpus are looked at, so that one run takes seconds.
 const STRIDE: usize = 150;
 
-fn read(folder: &Path, into: &mut Vec<(Arc<str>, String)>) {
-    for entry in std::fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            read(&path, into);
-        } else if path.extension().is_some_and(|e| e == "yml") {
-            let text = std::fs::read_to_string(&path).expect("a rule file");
-            into.push((path.to_string_lossy().into(), text));
-        }
-    }
-}
-
 #[test]
 fn compiled_rules_answer_as_the_full_scan_on_real_events() {
     let Some(dir) = common::corpora() else { return };
-    let mut files = Vec::new();
-    read(&dir.join("sigmahq/rules"), &mut files);
+    let files = sigmahq::rules(&dir.join("sigmahq/rules"));
     let (rules, _) = RuleSet::compile(files.iter().map(|(n, t)| (n, t.as_str())));
     let rules = Arc::new(rules);
-    let events = Command::new("zstd")
-        .args(["-dcq"])
-        .arg(dir.join("windows/win_mix.ndjson.zst"))
-        .output()
-        .expect("zstd unpacks the events");
-    let text = String::from_utf8(events.stdout).expect("events are text");
+    let text = sigmahq::windows_events(&dir);
 
     let mut engine = Engine::new(Arc::clone(&rules));
     let (mut pairs, mut hits) = (0u64, 0u64);

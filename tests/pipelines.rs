@@ -2,24 +2,15 @@
 //! the pipelines say: they hit exactly the events that the plain rules hit under their plain names.
 
 mod common;
+#[path = "common/sigmahq.rs"]
+mod sigmahq;
 
-use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use watchfire::detect::Engine;
 use watchfire::event::Event;
 use watchfire::rule::{Code, Options, ProcessingPipeline, RuleSet, Severity, View};
-
-const CORE: &[&str] = &[
-    "rules",
-    "rules-compliance",
-    "rules-dfir",
-    "rules-emerging-threats",
-    "rules-placeholder",
-    "rules-threat-hunting",
-];
 
 /// Names of the Elastic Common Schema and of Winlogbeat for what Windows calls otherwise.
 const ECS: &[(&str, &str)] = &[
@@ -95,18 +86,6 @@ const CREATION: &[&str] = &[
     "User",
 ];
 
-fn read(folder: &Path, into: &mut Vec<(Arc<str>, String)>) {
-    for entry in std::fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            read(&path, into);
-        } else if path.extension().is_some_and(|e| e == "yml") {
-            let text = std::fs::read_to_string(&path).expect("a rule file");
-            into.push((path.to_string_lossy().into(), text));
-        }
-    }
-}
-
 fn view(name: &str, names: impl Iterator<Item = (String, String)>, condition: &str) -> View {
     let mapping: String = names.map(|(old, new)| format!("      {old}: {new}\n")).collect();
     let text = format!(
@@ -147,8 +126,7 @@ fn titles<'r>(rules: &'r RuleSet, hits: &[usize]) -> Vec<&'r str> {
 #[test]
 fn core_rules_through_a_mapping_hit_the_renamed_events_that_the_plain_rules_hit() {
     let Some(dir) = common::corpora() else { return };
-    let mut files = Vec::new();
-    CORE.iter().for_each(|folder| read(&dir.join("sigmahq").join(folder), &mut files));
+    let files = sigmahq::core_rules(&dir);
     let ecs =
         |field: &str| ECS.iter().find(|(old, _)| *old == field).map(|(_, new)| (*new).to_owned());
     let data = |field: &str| CREATION.contains(&field).then(|| format!("Event.EventData.{field}"));
@@ -175,12 +153,7 @@ fn core_rules_through_a_mapping_hit_the_renamed_events_that_the_plain_rules_hit(
         is_windows(rule) && logsource.category.as_deref() == Some("process_creation")
     };
 
-    let events = Command::new("zstd")
-        .args(["-dcq"])
-        .arg(dir.join("windows/win_mix.ndjson.zst"))
-        .output()
-        .expect("zstd unpacks the events");
-    let text = String::from_utf8(events.stdout).expect("events are text");
+    let text = sigmahq::windows_events(&dir);
     let stride = text.lines().count() / 2_050;
     let (mut looked_at, mut total, mut of_creation) = (0, 0, 0);
     for line in text.lines().step_by(stride.max(1)) {

@@ -1,40 +1,16 @@
 //! All of SigmaHQ's core rules: they load, and those with placeholders load once they have lists.
 
 mod common;
-
-use std::path::Path;
-use std::sync::Arc;
+#[path = "common/sigmahq.rs"]
+mod sigmahq;
 
 use watchfire::rule::{Code, Options, Placeholders, RuleSet, Severity};
-
-/// The folders that SigmaHQ calls core.
-const CORE: &[&str] = &[
-    "rules",
-    "rules-compliance",
-    "rules-dfir",
-    "rules-emerging-threats",
-    "rules-placeholder",
-    "rules-threat-hunting",
-];
-
-fn read(folder: &Path, into: &mut Vec<(Arc<str>, String)>) {
-    for entry in std::fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            read(&path, into);
-        } else if path.extension().is_some_and(|e| e == "yml") {
-            let text = std::fs::read_to_string(&path).expect("a rule file");
-            into.push((path.to_string_lossy().into(), text));
-        }
-    }
-}
 
 #[test]
 #[allow(clippy::disallowed_methods, reason = "the time it takes is only told")]
 fn every_core_rule_loads_and_placeholders_need_lists() {
     let Some(dir) = common::corpora() else { return };
-    let mut files = Vec::new();
-    CORE.iter().for_each(|folder| read(&dir.join("sigmahq").join(folder), &mut files));
+    let files = sigmahq::core_rules(&dir);
     let texts = || files.iter().map(|(name, text)| (name, text.as_str()));
 
     let (without, found) = RuleSet::compile(texts());
