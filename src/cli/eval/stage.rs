@@ -67,11 +67,13 @@ pub fn evaluate<W: Write>(
     std::thread::scope(|scope| {
         let mut to_workers: Vec<SyncSender<Chunk>> = Vec::new();
         let mut from_workers: Vec<Receiver<Worked>> = Vec::new();
+        // Compiled once; the clones share the program.
+        let decoder = Arc::clone(&options.decoder);
+        let filter = Filter::for_view(Arc::clone(rules), decoder, options.view);
         for _ in 0..options.threads {
             let (chunk_sender, chunks) = sync_channel(CHUNKS_WAITING_MAX);
             let (sender, worked) = sync_channel(CHUNKS_WAITING_MAX);
-            let decoder = Arc::clone(&options.decoder);
-            let filter = Filter::for_view(Arc::clone(rules), decoder, options.view);
+            let filter = filter.clone();
             scope.spawn(move || work(filter, &chunks, &sender));
             to_workers.push(chunk_sender);
             from_workers.push(worked);
