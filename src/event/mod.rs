@@ -6,12 +6,14 @@
 mod logsource;
 mod path;
 mod value;
+mod view;
 
 use std::borrow::Cow;
 
 pub use logsource::{EventSource, Logsource};
 pub use path::{FieldPath, Found};
 pub use value::{Object, Value};
+pub use view::{Kind, Scalar, VIEW_PAD, View};
 
 use crate::time::Timestamp;
 
