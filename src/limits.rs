@@ -56,6 +56,9 @@ pub const LOGSOURCE_NAME_BYTES_MAX: usize = 128;
 /// that come with Watchfire need a few hundred.
 pub const LOGSOURCE_PATHS_MAX: usize = 50_000;
 
+/// Signatures of events that a worker remembers; an event with any other is decoded into a tree.
+pub const SIGNATURES_MAX: usize = 4_096;
+
 /// Longest timespan of a correlation: 90 days.
 pub const TIMESPAN_SECONDS_MAX: u64 = 90 * 86_400;
 

@@ -47,15 +47,14 @@ impl EventClock {
 
     /// Sets the event's time from the first field that holds one.
     pub fn timed<'a>(&self, mut event: Event<'a>) -> Event<'a> {
-        event.time = self.fields.iter().find_map(|f| {
-            event.find(f).values.iter().find_map(|v| match v {
-                Value::Str(s) => Timestamp::parse(s),
-                Value::Int(n) => Some(Timestamp::from_epoch_number(*n)),
-                Value::Float(n) => Timestamp::from_epoch_float(*n),
-                _ => None,
-            })
-        });
+        event.time =
+            self.fields.iter().find_map(|f| event.find(f).values.iter().find_map(|v| time_of(v)));
         event
+    }
+
+    /// The fields that hold the time, the first that does.
+    pub(super) fn fields(&self) -> &[FieldPath] {
+        &self.fields
     }
 
     /// The instant of month, day and time of day without a year. It is the latest such instant that
@@ -75,6 +74,16 @@ impl EventClock {
         (this_year.saturating_sub(8)..=this_year.saturating_add(1))
             .rev()
             .find_map(|y| in_year(y).filter(|t| *t <= latest))
+    }
+}
+
+/// The time that a value is.
+pub(super) fn time_of(value: &Value<'_>) -> Option<Timestamp> {
+    match value {
+        Value::Str(s) => Timestamp::parse(s),
+        Value::Int(n) => Some(Timestamp::from_epoch_number(*n)),
+        Value::Float(n) => Timestamp::from_epoch_float(*n),
+        _ => None,
     }
 }
 

@@ -6,6 +6,8 @@
 mod clock;
 mod json;
 mod mapping;
+mod reader;
+mod scan;
 mod shape;
 mod syslog;
 mod table;
@@ -17,6 +19,8 @@ use std::fmt;
 
 pub use clock::{EventClock, TIME_FIELDS};
 pub use mapping::{Mapping, MappingError, shipped_mappings};
+pub use reader::{Known, Read, Reader};
+pub use scan::{ScanScratch, Scanner};
 pub use table::{Table, TableError, Tables, shipped_tables};
 pub use tag::{Part, Tag, TagOrigin};
 
@@ -199,6 +203,19 @@ impl Decoder {
         headers: &[(&str, &[u8])],
         reference: Timestamp,
     ) -> Result<Event<'a>, Reject> {
+        self.decode_told(payload, headers, reference).map(|(event, _)| event)
+    }
+
+    /// As [`Decoder::decode_record`]; also gives which entries of the tables hold for the event.
+    ///
+    /// # Errors
+    /// A [`Reject`] when the payload is no event of this format.
+    pub fn decode_told<'a>(
+        &self,
+        payload: Option<&'a [u8]>,
+        headers: &[(&str, &[u8])],
+        reference: Timestamp,
+    ) -> Result<(Event<'a>, Vec<usize>), Reject> {
         let text = self.text(payload)?;
         let mut event = match self.format {
             Format::Json => {
@@ -212,7 +229,8 @@ impl Decoder {
         for mapping in &self.mappings {
             mapping.apply(&mut event);
         }
-        self.tables.apply(&mut event);
+        let entries = self.tables.holding(&event);
+        self.tables.apply(&mut event, &entries);
         for tag in &self.tags {
             tag.apply(&mut event, headers);
         }
@@ -222,7 +240,7 @@ impl Decoder {
         if !told {
             event.source.settle();
         }
-        Ok(event)
+        Ok((event, entries))
     }
 
     /// The payload as text within bounds, line end and byte order mark cut off.

@@ -36,7 +36,7 @@ struct Gift {
 
 /// What a value must be like; lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Wanted {
+pub(super) enum Wanted {
     /// `*`: the field is there.
     Present,
     /// `text`.
@@ -152,7 +152,8 @@ impl Wanted {
         }
     }
 
-    fn holds(&self, text: &str) -> bool {
+    /// Whether a text in lower case is such.
+    pub(super) fn holds(&self, text: &str) -> bool {
         match self {
             Self::Present => true,
             Self::Exact(wanted) => **wanted == *text,
@@ -179,8 +180,9 @@ struct Node {
     fields: Vec<FieldNode>,
 }
 
+/// What a field may say at a place of the tree.
 #[derive(Clone, Debug)]
-struct FieldNode {
+pub(super) struct FieldNode {
     field: FieldPath,
     exact: HashMap<Box<str>, Node>,
     /// Those of any other form, one after the other; there are few.
@@ -218,21 +220,45 @@ impl Tables {
         self.gifts.iter().map(|gift| &gift.source)
     }
 
-    /// Adds what the tables say of the event. Renamed fields are derived; none takes the place of a
+    /// Adds what these entries say of the event. Renamed fields are derived; none takes the place of a
     /// field that is there.
-    pub fn apply(&self, event: &mut Event<'_>) {
+    pub(super) fn apply(&self, event: &mut Event<'_>, entries: &[usize]) {
+        for gift in entries.iter().map(|index| &self.gifts[*index]) {
+            event.source.extend(&gift.source);
+            for (from, to) in &gift.rename {
+                rename(event, from, to);
+            }
+        }
+    }
+
+    /// The entries that hold for an event, in order.
+    pub(super) fn holding(&self, event: &Event<'_>) -> Vec<usize> {
         let mut found = Vec::new();
         for field in self.begin.fields(event) {
             self.root.fields[field].follow(event, &mut found);
         }
         found.sort_unstable();
         found.dedup();
-        for gift in found.iter().map(|index| &self.gifts[*index]) {
-            event.source.extend(&gift.source);
-            for (from, to) in &gift.rename {
-                rename(event, from, to);
-            }
-        }
+        found
+    }
+
+    /// What these entries rename, from and to, in order.
+    pub(super) fn renames<'t>(
+        &'t self,
+        entries: &'t [usize],
+    ) -> impl Iterator<Item = &'t (FieldPath, FieldPath)> {
+        entries.iter().flat_map(|index| &self.gifts[*index].rename)
+    }
+
+    /// Every rename of every entry.
+    pub(super) fn all_renames(&self) -> impl Iterator<Item = &(FieldPath, FieldPath)> {
+        self.gifts.iter().flat_map(|gift| &gift.rename)
+    }
+
+    /// Calls `ask` with each field that some entry asks for, and what values it tells apart: whole texts,
+    /// and tests. A field may come more than once.
+    pub(super) fn asked<'t>(&'t self, ask: &mut dyn FnMut(&'t FieldPath, &'t FieldNode)) {
+        self.root.asked(ask);
     }
 }
 
@@ -266,6 +292,14 @@ impl Node {
         }
     }
 
+    fn asked<'t>(&'t self, ask: &mut dyn FnMut(&'t FieldPath, &'t FieldNode)) {
+        for node in &self.fields {
+            ask(&node.field, node);
+            node.exact.values().for_each(|next| next.asked(ask));
+            node.others.iter().for_each(|(_, next)| next.asked(ask));
+        }
+    }
+
     fn follow(&self, event: &Event<'_>, found: &mut Vec<usize>) {
         found.extend(&self.gives);
         self.fields.iter().for_each(|field| field.follow(event, found));
@@ -273,6 +307,16 @@ impl Node {
 }
 
 impl FieldNode {
+    /// The whole texts that it tells apart.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
+        self.exact.keys().map(|text| &**text)
+    }
+
+    /// The other tests that it makes.
+    pub(super) fn tests(&self) -> impl Iterator<Item = &Wanted> {
+        self.others.iter().map(|(wanted, _)| wanted)
+    }
+
     fn node(&mut self, wanted: &Wanted) -> &mut Node {
         if let Wanted::Exact(text) = wanted {
             return self.exact.entry(text.clone()).or_default();

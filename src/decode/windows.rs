@@ -16,6 +16,11 @@ use super::shape::Fields;
 use crate::event::{Object, Value};
 use crate::limits::FIELD_NAME_BYTES_MAX;
 
+/// Names at the top of an event without which nothing is added.
+pub const NAMES: &[&str] = &["Event", "System", "EventData", "UserData", "winlog", "event_data"];
+/// Beginnings of such names.
+pub const PREFIXES: &[&str] = &["winlog.", "Event."];
+
 /// Adds the flat fields of a Windows event; nothing for any other.
 pub fn fields<'a>(body: &Object<'a>, fields: &mut Fields<'a>) {
     let mut system = Fields::new();

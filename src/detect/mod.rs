@@ -1,25 +1,44 @@
 //! Event → detections: which rules match one event.
 
+mod equal_keys;
+mod grams;
 mod prefilter;
 mod program;
+mod rates;
 pub mod reference;
 mod run;
 mod text;
+mod texts;
 mod witness;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::event::{Event, EventSource};
+use crate::event::{Event, EventSource, Facts, FieldPath, Rewritten, VIEW_PAD};
 use crate::rule::RuleSet;
 use program::{Plan, Program};
+use rates::{Rates, Sample};
 use run::Scratch;
 
 /// Kinds of source that have a plan of their own; there are a few dozen, unless events make them up.
 /// All others share one plan of all rules.
 const PLANS_MAX: usize = 128;
 
-/// Runs a rule set over events. One per worker; it owns its scratch.
+/// Events that are looked at closely before a plan is made anew.
+const SAMPLE_EVENTS: usize = 128;
+
+/// At first every event is in the sample; after each new plan one of so many times as many, up to the
+/// second bound.
+const SAMPLE_THINNING: u32 = 16;
+const SAMPLE_INTERVAL_MAX: u32 = 8_192;
+
+/// A plan is made anew once this many conditions were tested for each of its rules.
+const WORK_PER_RULE: u64 = 4;
+
+/// Plans of fewer rules are not made anew: there is nothing to gain.
+const LEARNING_RULES_MIN: usize = 8;
+
+/// Runs a rule set over events. One per worker; it owns its scratch and its plans.
 #[derive(Clone, Debug)]
 pub struct Engine {
     rules: Arc<RuleSet>,
@@ -27,10 +46,35 @@ pub struct Engine {
     scratch: Scratch,
     /// How the rules are seen: see [`DetectionRule::seen`](crate::rule::DetectionRule::seen).
     view: usize,
+    /// Whether rules run only on events that they are meant for.
+    routed: bool,
+    plans: Vec<Planned>,
     /// What is run for a kind of source.
-    plans: HashMap<EventSource, Arc<Plan>>,
+    by_source: HashMap<EventSource, PlanId>,
     /// What is run for a kind that has no plan of its own.
-    shared: Option<Arc<Plan>>,
+    shared: Option<PlanId>,
+    rewritten: Rewritten,
+}
+
+/// Which plan an event is for; see [`Engine::plan_for`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlanId {
+    index: usize,
+    /// Whether it holds the rules for one kind of source alone.
+    own: bool,
+}
+
+/// A plan, and what is learned for the next one.
+#[derive(Clone, Debug)]
+struct Planned {
+    plan: Arc<Plan>,
+    chosen: Arc<[u32]>,
+    sample: Sample,
+    /// Conditions that were tested since the plan was made.
+    work: u64,
+    /// Events until the next one of the sample.
+    wait: u32,
+    interval: u32,
 }
 
 impl Engine {
@@ -47,9 +91,19 @@ impl Engine {
             program,
             scratch: Scratch::default(),
             view,
-            plans: HashMap::new(),
+            routed: true,
+            plans: Vec::new(),
+            by_source: HashMap::new(),
             shared: None,
+            rewritten: Rewritten::default(),
         }
+    }
+
+    /// Runs every rule on every event, whatever its logsource.
+    #[must_use]
+    pub fn unrouted(mut self) -> Self {
+        self.routed = false;
+        self
     }
 
     /// The rules it runs.
@@ -57,31 +111,110 @@ impl Engine {
         &self.rules
     }
 
+    /// The fields that its rules ask for, by number.
+    pub fn fields(&self) -> &[FieldPath] {
+        &self.program.fields
+    }
+
     /// Calls `sink` with the index of each detection rule that matches, in load order.
-    pub fn detect(&mut self, event: &Event<'_>, mut sink: impl FnMut(usize)) {
-        let (plan, own) = self.plan(&event.source);
+    pub fn detect(&mut self, event: &Event<'_>, sink: impl FnMut(usize)) {
+        let plan = self.plan_for(&event.source);
+        let mut rewritten = std::mem::take(&mut self.rewritten);
+        let program = Arc::clone(&self.program);
+        self.detect_facts(rewritten.of(event, &program.fields), plan, &event.source, sink);
+        self.rewritten = rewritten;
+    }
+
+    /// As [`Engine::detect`], for an event that was not decoded into a tree; its fields are numbered as
+    /// [`Engine::fields`], others may follow. False when it is not sure of the answer: the event must be
+    /// decoded then.
+    pub fn detect_facts(
+        &mut self,
+        facts: Facts<'_>,
+        plan: PlanId,
+        source: &EventSource,
+        mut sink: impl FnMut(usize),
+    ) -> bool {
         let (rules, view) = (&self.rules, self.view);
-        self.program.run(event, &plan, &mut self.scratch, |rule| {
-            if own || admits(rules, view, rule, &event.source) {
+        let planned = &mut self.plans[plan.index];
+        let outcome = self.program.run(facts, &planned.plan, &mut self.scratch, |rule| {
+            if plan.own || admits(rules, view, rule, source) {
                 sink(rule);
             }
         });
+        planned.work += outcome.candidates as u64;
+        planned.wait -= 1;
+        if planned.wait == 0 {
+            self.learn(facts, plan);
+        }
+        !outcome.unsure
     }
 
-    /// The plan for a kind of source, and whether it holds the rules for this kind alone.
-    fn plan(&mut self, source: &EventSource) -> (Arc<Plan>, bool) {
-        if let Some(plan) = self.plans.get(source) {
-            return (Arc::clone(plan), true);
+    /// The plan for a kind of source.
+    pub fn plan_for(&mut self, source: &EventSource) -> PlanId {
+        if !self.routed {
+            return self.plan_for_all(true);
+        }
+        if let Some(plan) = self.by_source.get(source) {
+            return *plan;
+        }
+        if self.by_source.len() >= PLANS_MAX {
+            return self.plan_for_all(false);
         }
         let all = 0..self.rules.detections.len();
-        if self.plans.len() >= PLANS_MAX {
-            let make = || Arc::new(self.program.plan(&self.rules, self.view, all));
-            return (Arc::clone(self.shared.get_or_insert_with(make)), false);
-        }
         let chosen = all.filter(|rule| admits(&self.rules, self.view, *rule, source));
-        let plan = Arc::new(self.program.plan(&self.rules, self.view, chosen));
-        self.plans.insert(source.clone(), Arc::clone(&plan));
-        (plan, true)
+        let plan = self.add_plan(chosen.map(|rule| rule as u32).collect(), true);
+        self.by_source.insert(source.clone(), plan);
+        plan
+    }
+
+    fn plan_for_all(&mut self, own: bool) -> PlanId {
+        if let Some(plan) = self.shared {
+            return plan;
+        }
+        let plan = self.add_plan((0..self.rules.detections.len() as u32).collect(), own);
+        *self.shared.insert(plan)
+    }
+
+    fn add_plan(&mut self, chosen: Arc<[u32]>, own: bool) -> PlanId {
+        let plan = self.program.plan(&chosen, &Rates::default());
+        let (plan, sample) = (Arc::new(plan), Sample::default());
+        self.plans.push(Planned { plan, chosen, sample, work: 0, wait: 1, interval: 1 });
+        PlanId { index: self.plans.len() - 1, own }
+    }
+
+    /// Looks at an event closely; after enough of them the plan is made anew.
+    #[cold]
+    fn learn(&mut self, facts: Facts<'_>, plan: PlanId) {
+        let planned = &mut self.plans[plan.index];
+        planned.wait = planned.interval;
+        if planned.chosen.len() < LEARNING_RULES_MIN {
+            planned.wait = u32::MAX;
+            return;
+        }
+        let (texts, sample) = (&mut self.scratch.texts, &mut planned.sample);
+        let fields = facts.view.touched().iter().copied();
+        for field in fields.filter(|field| (*field as usize) < self.program.fields.len()) {
+            for at in facts.view.values(field) {
+                let text = texts.canonical(facts, at);
+                sample.value(field, text.map_or(&[][..], |t| t.bytes()));
+            }
+        }
+        sample.event(&facts.view.low[VIEW_PAD..VIEW_PAD + facts.record.len()]);
+        if sample.events() < SAMPLE_EVENTS {
+            return;
+        }
+        let sample = std::mem::take(&mut planned.sample);
+        planned.interval = (planned.interval * SAMPLE_THINNING).min(SAMPLE_INTERVAL_MAX);
+        planned.wait = planned.interval;
+        // A new plan has to be worth what it costs.
+        if planned.work < WORK_PER_RULE * planned.chosen.len() as u64 {
+            return;
+        }
+        planned.work = 0;
+        let rates = Rates::counted(&sample);
+        let plan = self.program.plan(&planned.chosen, &rates);
+        planned.plan = Arc::new(plan);
     }
 }
 

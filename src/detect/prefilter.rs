@@ -1,40 +1,50 @@
 //! Which rules may match an event: a few looks at its values instead of thousands of conditions.
 //!
 //! Each rule of a plan waits for its signs ([`super::witness`]). The signs of a field are one hash set
-//! and one automaton, so that a value is read once for all rules. What comes out is a superset of the
-//! rules that match; rules without a sign are always in it.
+//! and one search for literals, so that a value is read once for all rules. What comes out is a superset
+//! of the rules that match; rules without a sign are always in it.
 
 use std::collections::{BTreeMap, HashMap};
 
-use aho_corasick::AhoCorasick;
+use foldhash::fast::FixedState;
 
-use super::witness::{Sign, Witness};
-use crate::event::FieldPath;
+use super::grams::Grams;
+use super::rates::Rates;
+use super::texts::{Text, Texts};
+use super::witness::Sign;
+use crate::event::{Facts, Kind, VIEW_PAD};
 
 /// The signs of all rules of one plan.
 #[derive(Debug, Default)]
 pub struct Prefilter {
-    /// Signs by field, as the program numbers fields.
-    pub fields: Vec<(u32, Signs)>,
+    /// Where in `signs` those of a field are, by its number; [`NO_SIGNS`] for none.
+    of_field: Box<[u16]>,
+    signs: Vec<Signs>,
     /// Signs in any value.
-    pub anywhere: Option<Literals>,
+    anywhere: Option<Literals>,
     /// Rules that wait for nothing.
-    pub always: Vec<u32>,
+    always: Box<[u32]>,
 }
+
+/// No rule waits for anything in that field.
+const NO_SIGNS: u16 = u16::MAX;
 
 /// What rules wait for in one field.
 #[derive(Debug, Default)]
-pub struct Signs {
-    present: Vec<u32>,
-    equal: HashMap<Box<str>, Vec<u32>>,
+struct Signs {
+    present: Box<[u32]>,
+    foreign: Box<[u32]>,
+    equal: HashMap<Box<[u8]>, Box<[u32]>, FixedState>,
+    /// Bit n: some text of `equal` has n bytes, or more for the last bit.
+    lengths: u64,
     contained: Option<Literals>,
 }
 
 /// Literals and the rules that wait for each.
 #[derive(Debug)]
-pub struct Literals {
-    automaton: AhoCorasick,
-    rules: Vec<Vec<u32>>,
+struct Literals {
+    grams: Grams,
+    rules: Box<[Box<[u32]>]>,
 }
 
 /// Rules that may match the event at hand, each once.
@@ -46,66 +56,103 @@ pub struct Candidates {
 }
 
 #[derive(Default)]
-struct Draft {
-    present: Vec<u32>,
-    equal: HashMap<Box<str>, Vec<u32>>,
-    contained: BTreeMap<String, Vec<u32>>,
+struct Draft<'s> {
+    present: Box<[u32]>,
+    foreign: Box<[u32]>,
+    equal: Vec<(Box<[u8]>, Box<[u32]>)>,
+    contained: Vec<(&'s [u8], Box<[u32]>)>,
 }
 
 impl Prefilter {
-    /// For rules with their witnesses; `field` gives the number of a field.
-    pub fn new<'r>(
-        rules: impl Iterator<Item = (u32, Option<Witness<'r>>)>,
-        field: impl Fn(&FieldPath) -> u32,
+    /// For rules that wait for signs, each pair once, and rules that wait for nothing; fields are
+    /// numbered below `fields`.
+    pub fn new(
+        mut waiting: Vec<(u32, u32)>,
+        always: Vec<u32>,
+        all: &[Sign],
+        fields: usize,
+        rates: &Rates,
     ) -> Self {
-        let mut always = Vec::new();
-        let mut drafts: BTreeMap<u32, Draft> = BTreeMap::new();
-        let mut anywhere: BTreeMap<String, Vec<u32>> = BTreeMap::new();
-        for (rule, witness) in rules {
-            let Some(witness) = witness else {
-                always.push(rule);
-                continue;
+        waiting.sort_unstable();
+        waiting.dedup();
+        let mut drafts: BTreeMap<u32, Draft<'_>> = BTreeMap::new();
+        let mut anywhere = Vec::new();
+        for same in waiting.chunk_by(|a, b| a.0 == b.0) {
+            let rules: Box<[u32]> = same.iter().map(|(_, rule)| *rule).collect();
+            match &all[same[0].0 as usize] {
+                Sign::Present(field) => drafts.entry(*field).or_default().present = rules,
+                Sign::Foreign(field) => drafts.entry(*field).or_default().foreign = rules,
+                Sign::Equal(field, text) => {
+                    drafts.entry(*field).or_default().equal.push((text.clone(), rules));
+                }
+                Sign::Contains(Some(field), text) => {
+                    drafts.entry(*field).or_default().contained.push((text, rules));
+                }
+                Sign::Contains(None, text) => anywhere.push((&**text, rules)),
+            }
+        }
+        let mut of_field = vec![NO_SIGNS; fields];
+        let mut signs = Vec::with_capacity(drafts.len());
+        for (field, draft) in drafts {
+            of_field[field as usize] = signs.len() as u16;
+            signs.push(Signs::new(field, draft, rates));
+        }
+        Self {
+            of_field: of_field.into(),
+            signs,
+            anywhere: Literals::new(None, anywhere, rates),
+            always: always.into(),
+        }
+    }
+
+    /// Takes the rules whose signs the event has.
+    pub fn candidates(&self, facts: Facts<'_>, texts: &mut Texts, candidates: &mut Candidates) {
+        candidates.add(&self.always);
+        let view = facts.view;
+        for &field in view.touched() {
+            let signs = match self.of_field.get(field as usize) {
+                None | Some(&NO_SIGNS) => continue,
+                Some(signs) => &self.signs[usize::from(*signs)],
             };
-            for sign in witness.signs {
-                match sign {
-                    Sign::Present(f) => drafts.entry(field(f)).or_default().present.push(rule),
-                    Sign::Equal(f, text) => {
-                        let equal = &mut drafts.entry(field(f)).or_default().equal;
-                        equal.entry(text.into()).or_default().push(rule);
-                    }
-                    Sign::Contains(Some(f), text) => {
-                        let contained = &mut drafts.entry(field(f)).or_default().contained;
-                        contained.entry(text).or_default().push(rule);
-                    }
-                    Sign::Contains(None, text) => anywhere.entry(text).or_default().push(rule),
+            candidates.add(&signs.present);
+            if !signs.reads_text() {
+                continue;
+            }
+            for at in view.values(field) {
+                if let Some(text) = texts.canonical(facts, at) {
+                    signs.text(text, candidates);
                 }
             }
         }
-        let (anywhere, unbuilt) = Literals::new(anywhere);
-        always.extend(unbuilt);
-        let fields = drafts.into_iter().map(|(field, draft)| (field, Signs::new(draft))).collect();
-        Self { fields, anywhere, always }
+        if let Some(literals) = &self.anywhere {
+            literals.anywhere(facts, texts, candidates);
+        }
     }
 }
 
 impl Signs {
-    /// Where no automaton can be built, its rules wait for the field alone.
-    fn new(draft: Draft) -> Self {
-        let (contained, unbuilt) = Literals::new(draft.contained);
-        let mut present = draft.present;
-        present.extend(unbuilt);
-        Self { present, equal: draft.equal, contained }
+    fn new(field: u32, draft: Draft<'_>, rates: &Rates) -> Self {
+        let texts = draft.equal.iter().map(|(text, _)| length_bit(text.len()));
+        let lengths = texts.fold(0, |bits, bit| bits | bit);
+        Self {
+            present: draft.present,
+            foreign: draft.foreign,
+            equal: draft.equal.into_iter().collect(),
+            lengths,
+            contained: Literals::new(Some(field), draft.contained, rates),
+        }
     }
 
-    /// Takes the rules that waited for the field to be there.
-    pub fn present(&self, candidates: &mut Candidates) {
-        candidates.add(&self.present);
-    }
-
-    /// Takes the rules that waited for something in this folded text.
-    pub fn text(&self, text: &str, candidates: &mut Candidates) {
-        if let Some(rules) = self.equal.get(text) {
+    /// Takes the rules that waited for something in this text.
+    fn text(&self, text: Text<'_>, candidates: &mut Candidates) {
+        let bytes = text.bytes();
+        if self.lengths & length_bit(bytes.len()) != 0
+            && let Some(rules) = self.equal.get(bytes)
+        {
             candidates.add(rules);
+        }
+        if !self.foreign.is_empty() && !bytes.is_ascii() {
+            candidates.add(&self.foreign);
         }
         if let Some(contained) = &self.contained {
             contained.text(text, candidates);
@@ -113,28 +160,54 @@ impl Signs {
     }
 
     /// Whether texts have to be looked at.
-    pub fn reads_text(&self) -> bool {
-        !self.equal.is_empty() || self.contained.is_some()
+    fn reads_text(&self) -> bool {
+        self.lengths != 0 || self.contained.is_some() || !self.foreign.is_empty()
     }
 }
 
+fn length_bit(length: usize) -> u64 {
+    1 << length.min(63)
+}
+
 impl Literals {
-    /// The literals, or the rules whose literals no automaton can hold.
-    fn new(literals: BTreeMap<String, Vec<u32>>) -> (Option<Self>, Vec<u32>) {
+    fn new(field: Option<u32>, literals: Vec<(&[u8], Box<[u32]>)>, rates: &Rates) -> Option<Self> {
         if literals.is_empty() {
-            return (None, Vec::new());
+            return None;
         }
-        let (texts, rules): (Vec<String>, Vec<Vec<u32>>) = literals.into_iter().unzip();
-        match AhoCorasick::new(&texts) {
-            Ok(automaton) => (Some(Self { automaton, rules }), Vec::new()),
-            Err(_) => (None, rules.into_iter().flatten().collect()),
-        }
+        let placed = literals
+            .iter()
+            .zip(0..)
+            .map(|((text, _), number)| (*text, rates.contains(field, text).0, number));
+        let grams = Grams::new(placed);
+        Some(Self { grams, rules: literals.into_iter().map(|(_, rules)| rules).collect() })
     }
 
-    /// Takes the rules that waited for something in this folded text.
-    pub fn text(&self, text: &str, candidates: &mut Candidates) {
-        for found in self.automaton.find_overlapping_iter(text) {
-            candidates.add(&self.rules[found.pattern().as_usize()]);
+    /// Takes the rules that waited for something in this text.
+    fn text(&self, text: Text<'_>, candidates: &mut Candidates) {
+        self.grams.search(text.buffer, text.start, text.end, &mut |number| {
+            candidates.add(&self.rules[number as usize]);
+            false
+        });
+    }
+
+    /// Reads the whole lowered record at once, names of fields and all. Values that are written
+    /// otherwise there than canonically are read once more by themselves.
+    fn anywhere(&self, facts: Facts<'_>, texts: &mut Texts, candidates: &mut Candidates) {
+        let buffer = &facts.view.low;
+        let end = VIEW_PAD + facts.record.len();
+        self.text(Text { buffer, start: VIEW_PAD, end }, candidates);
+        for at in facts.view.said() {
+            let scalar = facts.view.scalars()[at];
+            let unusual = match scalar.kind {
+                Kind::Str => facts.view.is_unusual(scalar.start, scalar.end),
+                kind => kind == Kind::Number,
+            };
+            if unusual
+                && let Some(text) = texts.canonical(facts, at)
+                && !std::ptr::eq(text.buffer, &raw const **buffer)
+            {
+                self.text(text, candidates);
+            }
         }
     }
 }
@@ -152,6 +225,7 @@ impl Candidates {
     }
 
     /// Takes rules, each once.
+    #[inline]
     pub fn add(&mut self, rules: &[u32]) {
         for &rule in rules {
             let seen = &mut self.seen[rule as usize];

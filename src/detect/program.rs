@@ -8,26 +8,31 @@
 
 use std::collections::{HashMap, HashSet};
 
-use aho_corasick::AhoCorasick;
+use foldhash::fast::FixedState;
 
+use super::grams::Grams;
 use super::prefilter::Prefilter;
+use super::rates::Rates;
 use super::text::TextMatcher;
-use super::witness::witness;
+use super::witness::{Clue, Clues, Rated, Signs};
 use crate::event::FieldPath;
 use crate::rule::{Expr, Item, Matcher, Part, RuleSet, Values, fold};
 
-/// From so many literals on, a list is searched for by one automaton.
-const AUTOMATON_LITERALS_MIN: usize = 4;
+/// From so many literals on, a list is searched for at once.
+const LIST_LITERALS_MIN: usize = 4;
+
+/// Bytes of the end of a text by which a list of ends is looked up.
+const END_BYTES: usize = 4;
 
 /// All rules of a set, compiled.
 #[derive(Debug)]
 pub struct Program {
     pub(super) fields: Vec<FieldPath>,
-    /// Fields without a dot, by name.
-    pub(super) flat: HashMap<Box<str>, u32>,
-    numbers: HashMap<FieldPath, u32>,
     pub(super) items: Vec<Check>,
     pub(super) rules: Vec<Test>,
+    signs: Signs,
+    /// What each rule can be told by.
+    clues: Vec<Option<Clue>>,
 }
 
 /// What is run for one kind of source.
@@ -63,9 +68,11 @@ pub struct Check {
 pub enum ValueCheck {
     Text(TextMatcher),
     /// One of these is the whole text; folded.
-    OneOf(HashSet<Box<str>>),
+    OneOf(HashSet<Box<[u8]>, FixedState>),
     /// One of these is in the text; folded.
-    Contains(AhoCorasick),
+    Contains(Grams),
+    /// The text ends with one of these, by their last bytes; folded.
+    EndsWith(HashMap<[u8; END_BYTES], Vec<Box<[u8]>>, FixedState>),
     /// Anything else, as the rule has it.
     Plain(Matcher),
     FieldRef {
@@ -87,20 +94,27 @@ impl Program {
                 None => Test::Or(Default::default()),
             })
             .collect();
-        let flat = compiler.fields.iter().enumerate().filter(|(_, f)| f.is_flat());
-        let flat = flat.map(|(i, f)| (f.as_str().into(), i as u32)).collect();
-        let numbers = compiler.field_of.iter().map(|(f, i)| ((*f).clone(), *i)).collect();
-        Self { fields: compiler.fields, flat, numbers, items: compiler.items, rules: tests }
+        let mut signs = Signs::default();
+        let number = |field: &FieldPath| compiler.field_of[field];
+        let mut clues = Clues { signs: &mut signs, number: &number };
+        let seen = rules.detections.iter().map(|rule| rule.seen(view));
+        let clues = seen.map(|seen| clues.of(seen?.1)).collect();
+        Self { fields: compiler.fields, items: compiler.items, rules: tests, signs, clues }
     }
 
-    /// The plan for some of the rules.
-    pub fn plan(&self, rules: &RuleSet, view: usize, chosen: impl Iterator<Item = usize>) -> Plan {
-        let witness = |index: usize| {
-            let (_, condition) = rules.detections[index].seen(view)?;
-            witness(condition)
-        };
-        let rules = chosen.map(|index| (index as u32, witness(index)));
-        Plan { prefilter: Prefilter::new(rules, |field| self.numbers[field]) }
+    /// The plan for some of the rules, given how common things are.
+    pub fn plan(&self, chosen: &[u32], rates: &Rates) -> Plan {
+        let mut rated = Rated::new(&self.signs, rates);
+        let (mut waiting, mut always, mut signs) = (Vec::new(), Vec::new(), Vec::new());
+        for rule in chosen {
+            match &self.clues[*rule as usize] {
+                None => always.push(*rule),
+                Some(clue) => rated.rarest(clue, &mut signs),
+            }
+            waiting.extend(signs.drain(..).map(|sign| (sign, *rule)));
+        }
+        let (all, fields) = (&self.signs.all, self.fields.len());
+        Plan { prefilter: Prefilter::new(waiting, always, all, fields, rates) }
     }
 }
 
@@ -182,22 +196,32 @@ impl<'r> Compiler<'r> {
 
     /// Values of which one is enough: plain literals are put together.
     fn one_of(&mut self, matchers: &'r [Matcher]) -> Vec<ValueCheck> {
-        let mut equal: Vec<String> = Vec::new();
-        let mut contained: Vec<String> = Vec::new();
+        let mut equal: Vec<&str> = Vec::new();
+        let mut ends: Vec<&Matcher> = Vec::new();
+        let mut contained: Vec<&Matcher> = Vec::new();
         let mut rest = Vec::new();
         for matcher in matchers {
             match literal(matcher) {
-                Some(Literal::Equal(text)) => equal.push(fold(text).into_owned()),
-                Some(Literal::Contained(text)) => contained.push(fold(text).into_owned()),
-                None => rest.push(matcher),
+                Some(Literal::Equal(text)) => equal.push(text),
+                Some(Literal::End(text)) if text.len() >= END_BYTES => ends.push(matcher),
+                Some(Literal::Contained(_)) => contained.push(matcher),
+                _ => rest.push(matcher),
+            }
+        }
+        for few in [&mut ends, &mut contained] {
+            if few.len() < LIST_LITERALS_MIN {
+                rest.append(few);
             }
         }
         let mut checks = Vec::new();
         if !equal.is_empty() {
-            checks.push(ValueCheck::OneOf(equal.into_iter().map(Into::into).collect()));
+            let folded = equal.into_iter().map(|text| fold(text).as_bytes().into());
+            checks.push(ValueCheck::OneOf(folded.collect()));
         }
-        checks.extend(contains(&contained));
+        checks.extend(end_list(&ends));
         checks.extend(rest.into_iter().map(|m| self.value(m)));
+        checks.extend(contains_list(&contained));
+        checks.sort_by_key(value_cost);
         checks
     }
 
@@ -216,6 +240,7 @@ impl<'r> Compiler<'r> {
 /// What a text without inner wildcards asks for, when case does not count.
 enum Literal<'m> {
     Equal(&'m str),
+    End(&'m str),
     Contained(&'m str),
 }
 
@@ -224,32 +249,49 @@ fn literal(matcher: &Matcher) -> Option<Literal<'_>> {
     match pattern.parts() {
         [] => Some(Literal::Equal("")),
         [Part::Text(text)] => Some(Literal::Equal(text)),
+        [Part::Any, Part::Text(text)] => Some(Literal::End(text)),
         [Part::Any, Part::Text(text), Part::Any] => Some(Literal::Contained(text)),
         _ => None,
     }
 }
 
-/// An automaton for many literals, a search each for few.
-fn contains(literals: &[String]) -> Vec<ValueCheck> {
-    let each = || {
-        let pattern = |text: &String| crate::rule::Pattern::literal(text).anywhere();
-        let check = |text| ValueCheck::Text(TextMatcher::new(&pattern(text), false));
-        literals.iter().map(check).collect()
+/// The folded texts of literals.
+fn texts(matchers: &[&Matcher]) -> Vec<Box<[u8]>> {
+    let text = |matcher: &&Matcher| match literal(matcher)? {
+        Literal::Equal(t) | Literal::End(t) | Literal::Contained(t) => {
+            Some(fold(t).as_bytes().into())
+        }
     };
-    if literals.len() < AUTOMATON_LITERALS_MIN {
-        return each();
+    matchers.iter().filter_map(text).collect()
+}
+
+fn end_list(matchers: &[&Matcher]) -> Option<ValueCheck> {
+    let mut by_end: HashMap<[u8; END_BYTES], Vec<Box<[u8]>>, FixedState> = HashMap::default();
+    for text in texts(matchers) {
+        by_end.entry(*text.last_chunk()?).or_default().push(text);
     }
-    match AhoCorasick::new(literals) {
-        Ok(automaton) => vec![ValueCheck::Contains(automaton)],
-        Err(_) => each(),
-    }
+    (!by_end.is_empty()).then_some(ValueCheck::EndsWith(by_end))
+}
+
+fn contains_list(matchers: &[&Matcher]) -> Option<ValueCheck> {
+    let texts = texts(matchers);
+    let rates = Rates::default();
+    let window = |text: &[u8]| rates.contains(None, text).0;
+    let grams = Grams::new(texts.iter().map(|text| (&**text, window(text), 0)));
+    (!texts.is_empty()).then_some(ValueCheck::Contains(grams))
+}
+
+/// Whether the text ends with one of a list.
+pub fn ends_with(ends: &HashMap<[u8; END_BYTES], Vec<Box<[u8]>>, FixedState>, text: &[u8]) -> bool {
+    let listed = text.last_chunk().and_then(|end| ends.get(end));
+    listed.is_some_and(|ends| ends.iter().any(|end| text.ends_with(end)))
 }
 
 /// About how long a value takes, relative to comparing two short texts.
 fn value_cost(value: &ValueCheck) -> u32 {
     match value {
         ValueCheck::Text(matcher) => matcher.cost(),
-        ValueCheck::OneOf(_) => 2,
+        ValueCheck::OneOf(_) | ValueCheck::EndsWith(_) => 2,
         ValueCheck::Contains(_) => 20,
         ValueCheck::Plain(Matcher::Regex(_)) => 100,
         ValueCheck::Plain(_) => 2,

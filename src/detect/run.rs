@@ -1,18 +1,18 @@
 //! The program over one event: which rules may match, then which do.
 
-use std::borrow::Cow;
-use std::cell::OnceCell;
+use super::equal_keys::has_equal_keys;
+use super::prefilter::Candidates;
+use super::program::{Plan, Program, Test, ValueCheck, ends_with};
+use super::texts::{Text, Texts};
+use crate::event::{Facts, Kind, Value};
+use crate::rule::{Matcher, TextRelation, compare, date_part, in_network, texts_relate};
 
-use super::prefilter::{Candidates, Prefilter};
-use super::program::{Plan, Program, Test, ValueCheck};
-use crate::event::{Event, Found, Value};
-use crate::rule::{Matcher, compare, date_part, fold, in_network, texts_relate};
-
-/// What one worker keeps between events, so that little is allocated for each.
+/// What one worker keeps between events, so that nothing is allocated for each.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     answers: Answers,
     candidates: Candidates,
+    pub(super) texts: Texts,
 }
 
 /// Answers to items about the event at hand.
@@ -34,106 +34,60 @@ impl Answers {
     }
 }
 
+/// How the program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Rules that were looked at closely.
+    pub candidates: usize,
+    /// Whether the answer may be wrong, since a key stands twice in the record.
+    pub unsure: bool,
+}
+
 impl Program {
     /// Calls `sink` with each rule of the plan that matches, in load order.
     pub fn run(
         &self,
-        event: &Event<'_>,
+        facts: Facts<'_>,
         plan: &Plan,
         scratch: &mut Scratch,
         mut sink: impl FnMut(usize),
-    ) {
-        scratch.answers.next(self.items.len());
+    ) -> Outcome {
+        scratch.texts.begin(facts.view.scalars().len());
         scratch.candidates.next(self.rules.len());
-        let mut run = Run::new(self, event, &mut scratch.answers);
-        run.candidates(&plan.prefilter, &mut scratch.candidates);
-        for &rule in scratch.candidates.sorted() {
+        plan.prefilter.candidates(facts, &mut scratch.texts, &mut scratch.candidates);
+        let candidates = scratch.candidates.sorted();
+        if candidates.is_empty() {
+            return Outcome { candidates: 0, unsure: false };
+        }
+        scratch.answers.next(self.items.len());
+        let mut run = Run {
+            program: self,
+            facts,
+            answers: &mut scratch.answers,
+            texts: &mut scratch.texts,
+            said_matched: false,
+        };
+        for &rule in candidates {
             if run.test(&self.rules[rule as usize]) {
                 sink(rule as usize);
             }
         }
-    }
-}
-
-/// A value of the event: its text is made and folded at most once.
-struct Subject<'e, 'a> {
-    value: &'e Value<'a>,
-    text: Option<Cow<'e, str>>,
-    folded: OnceCell<Option<String>>,
-}
-
-impl<'e, 'a> Subject<'e, 'a> {
-    fn new(value: &'e Value<'a>) -> Self {
-        Self { value, text: value.text(), folded: OnceCell::new() }
-    }
-
-    fn folded(&self) -> Option<&str> {
-        let text = self.text.as_deref()?;
-        let folded = self.folded.get_or_init(|| match fold(text) {
-            Cow::Borrowed(_) => None,
-            Cow::Owned(folded) => Some(folded),
-        });
-        Some(folded.as_deref().unwrap_or(text))
-    }
-}
-
-/// A field of the event.
-struct Looked<'e, 'a> {
-    present: bool,
-    subjects: Vec<Subject<'e, 'a>>,
-}
-
-impl<'e, 'a> From<Found<'e, 'a>> for Looked<'e, 'a> {
-    fn from(found: Found<'e, 'a>) -> Self {
-        let subjects = found.values.into_iter().map(Subject::new).collect();
-        Self { present: found.present, subjects }
+        let unsure = run.said_matched && facts.raw && has_equal_keys(facts.record);
+        Outcome { candidates: candidates.len(), unsure }
     }
 }
 
 /// The program over one event.
-struct Run<'p, 'e, 'a> {
+struct Run<'p, 'r> {
     program: &'p Program,
-    event: &'e Event<'a>,
-    /// Fields without a dot that the event has.
-    flat: Vec<Option<&'e Value<'a>>>,
-    fields: Vec<OnceCell<Looked<'e, 'a>>>,
-    scalars: OnceCell<Looked<'e, 'a>>,
+    facts: Facts<'r>,
     answers: &'p mut Answers,
+    texts: &'p mut Texts,
+    /// Whether a keyword was found.
+    said_matched: bool,
 }
 
-impl<'p, 'e, 'a> Run<'p, 'e, 'a> {
-    fn new(program: &'p Program, event: &'e Event<'a>, answers: &'p mut Answers) -> Self {
-        let mut flat = vec![None; program.fields.len()];
-        // What mappings read goes before what the record said.
-        for (name, value) in event.body.iter().chain(event.derived.iter()) {
-            if let Some(field) = program.flat.get(name) {
-                flat[*field as usize] = Some(value);
-            }
-        }
-        let fields = program.fields.iter().map(|_| OnceCell::new()).collect();
-        Self { program, event, flat, fields, scalars: OnceCell::new(), answers }
-    }
-
-    /// Takes the rules whose signs the event has.
-    fn candidates(&self, prefilter: &Prefilter, candidates: &mut Candidates) {
-        candidates.add(&prefilter.always);
-        for (field, signs) in &prefilter.fields {
-            let looked = self.field(*field);
-            if !looked.present {
-                continue;
-            }
-            signs.present(candidates);
-            if signs.reads_text() {
-                let texts = looked.subjects.iter().filter_map(Subject::folded);
-                texts.for_each(|text| signs.text(text, candidates));
-            }
-        }
-        if let Some(literals) = &prefilter.anywhere {
-            let texts = self.scalars().subjects.iter().filter_map(Subject::folded);
-            texts.for_each(|text| literals.text(text, candidates));
-        }
-    }
-
+impl Run<'_, '_> {
     fn test(&mut self, test: &Test) -> bool {
         match test {
             Test::And(parts) => parts.iter().all(|p| self.test(p)),
@@ -149,79 +103,107 @@ impl<'p, 'e, 'a> Run<'p, 'e, 'a> {
         if known / 2 == self.answers.epoch {
             return known % 2 == 1;
         }
-        let check = &self.program.items[index];
-        let looked = match check.field {
-            Some(field) => self.field(field),
-            None => self.scalars(),
-        };
-        let holds = |value: &ValueCheck| self.value(value, looked);
+        let program = self.program;
+        let check = &program.items[index];
         let any = match check.all {
-            true => check.values.iter().all(holds),
-            false => check.values.iter().any(holds),
+            true => check.values.iter().all(|value| self.value(value, check.field)),
+            false => check.values.iter().any(|value| self.value(value, check.field)),
         };
+        self.said_matched |= any && check.field.is_none();
         let answer = any != check.negated;
         self.answers.items[index] = self.answers.epoch * 2 + u32::from(answer);
         answer
     }
 
-    fn field(&self, index: u32) -> &Looked<'e, 'a> {
-        let path = &self.program.fields[index as usize];
-        self.fields[index as usize].get_or_init(|| match self.flat[index as usize] {
-            Some(value) => Found::of(value).into(),
-            None if path.is_flat() => Found::default().into(),
-            None => self.event.find(path).into(),
+    fn is_present(&self, field: Option<u32>) -> bool {
+        field.is_none_or(|field| self.facts.view.is_present(field))
+    }
+
+    /// Whether it holds for one of the values of a field, or of all that the record said.
+    fn any(&mut self, field: Option<u32>, mut holds: impl FnMut(&mut Self, usize) -> bool) -> bool {
+        let view = self.facts.view;
+        match field {
+            Some(field) => view.values(field).any(|at| holds(self, at)),
+            None => view.said().any(|at| holds(self, at)),
+        }
+    }
+
+    fn any_folded(&mut self, field: Option<u32>, holds: impl Fn(Text<'_>) -> bool) -> bool {
+        self.any(field, |run, at| run.texts.folded(run.facts, at).is_some_and(&holds))
+    }
+
+    fn any_text(&mut self, field: Option<u32>, holds: impl Fn(&str) -> bool) -> bool {
+        self.any(field, |run, at| {
+            let text = run.texts.text(run.facts, at);
+            text.is_some_and(|t| std::str::from_utf8(t.bytes()).is_ok_and(&holds))
         })
     }
 
-    fn scalars(&self) -> &Looked<'e, 'a> {
-        self.scalars.get_or_init(|| Found { present: true, values: self.event.scalars() }.into())
+    fn any_value(&mut self, field: Option<u32>, holds: impl Fn(&Value<'_>) -> bool) -> bool {
+        self.any(field, |run, at| holds(&run.facts.value(run.facts.view.scalars()[at])))
     }
 
-    fn value(&self, check: &ValueCheck, looked: &Looked<'e, 'a>) -> bool {
-        let mut subjects = looked.subjects.iter();
+    fn value(&mut self, check: &ValueCheck, field: Option<u32>) -> bool {
         match check {
-            ValueCheck::Text(matcher) => subjects.any(|s| {
-                let text = if matcher.cased { s.text.as_deref() } else { s.folded() };
-                text.is_some_and(|t| matcher.matches_folded(t))
+            ValueCheck::Text(matcher) if matcher.cased => self.any(field, |run, at| {
+                let text = run.texts.text(run.facts, at);
+                text.is_some_and(|t| matcher.matches_folded(t.bytes()))
             }),
-            ValueCheck::OneOf(set) => subjects.any(|s| s.folded().is_some_and(|t| set.contains(t))),
-            ValueCheck::Contains(automaton) => {
-                subjects.any(|s| s.folded().is_some_and(|t| automaton.is_match(t)))
+            ValueCheck::Text(matcher) => {
+                self.any_folded(field, |t| matcher.matches_folded(t.bytes()))
             }
-            ValueCheck::Any(forms) => forms.iter().any(|f| self.value(f, looked)),
-            ValueCheck::FieldRef { field, matcher } => self.refers(matcher, looked, *field),
-            ValueCheck::Plain(matcher) => plain(matcher, looked),
+            ValueCheck::OneOf(set) => self.any_folded(field, |t| set.contains(t.bytes())),
+            ValueCheck::EndsWith(ends) => self.any_folded(field, |t| ends_with(ends, t.bytes())),
+            ValueCheck::Contains(grams) => {
+                self.any_folded(field, |t| grams.search(t.buffer, t.start, t.end, &mut |_| true))
+            }
+            ValueCheck::Any(forms) => forms.iter().any(|form| self.value(form, field)),
+            ValueCheck::FieldRef { field: other, matcher } => {
+                let Matcher::FieldRef { relation, cased, .. } = matcher else { return false };
+                self.refers(field, *other, *relation, *cased)
+            }
+            ValueCheck::Plain(matcher) => self.plain(matcher, field),
         }
     }
 
-    fn refers(&self, matcher: &Matcher, looked: &Looked<'e, 'a>, field: u32) -> bool {
-        let Matcher::FieldRef { relation, cased, .. } = matcher else { return false };
-        let others = &self.field(field).subjects;
-        let texts = |subjects: &'_ [Subject<'e, 'a>]| -> Vec<String> {
-            subjects.iter().filter_map(|s| s.text.as_deref().map(str::to_owned)).collect()
+    fn refers(&mut self, left: Option<u32>, right: u32, how: TextRelation, cased: bool) -> bool {
+        let mut texts = |field: Option<u32>| {
+            let mut texts = Vec::new();
+            self.any(field, |run, at| {
+                let text = run.texts.text(run.facts, at);
+                texts.extend(text.map(|t| String::from_utf8_lossy(t.bytes()).into_owned()));
+                false
+            });
+            texts
         };
-        let (left, right) = (texts(&looked.subjects), texts(others));
-        left.iter().any(|l| right.iter().any(|r| texts_relate(l, r, *relation, *cased)))
+        let (left, right) = (texts(left), texts(Some(right)));
+        left.iter().any(|l| right.iter().any(|r| texts_relate(l, r, how, cased)))
     }
-}
 
-fn plain(matcher: &Matcher, looked: &Looked<'_, '_>) -> bool {
-    let any = |holds: &dyn Fn(&Subject<'_, '_>) -> bool| looked.subjects.iter().any(holds);
-    match matcher {
-        Matcher::Exists(wanted) => looked.present == *wanted,
-        Matcher::Null => !looked.present || any(&|s| *s.value == Value::Null),
-        Matcher::Number(n) => any(&|s| n.equals(s.value)),
-        Matcher::Bool(b) => any(&|s| match s.value {
-            Value::Bool(v) => v == b,
-            Value::Str(t) => t.eq_ignore_ascii_case(if *b { "true" } else { "false" }),
-            _ => false,
-        }),
-        Matcher::Regex(regex) => any(&|s| s.text.as_deref().is_some_and(|t| regex.is_match(t))),
-        Matcher::Cidr(net) => any(&|s| matches!(s.value, Value::Str(t) if in_network(t, net))),
-        Matcher::Compare(op, n) => any(&|s| compare(s.value, *n).is_some_and(|o| op.holds(o))),
-        Matcher::Date(part, op, n) => {
-            any(&|s| date_part(s.value, *part).is_some_and(|is| op.holds(is.cmp(n))))
+    fn plain(&mut self, matcher: &Matcher, field: Option<u32>) -> bool {
+        match matcher {
+            Matcher::Exists(wanted) => self.is_present(field) == *wanted,
+            Matcher::Null => {
+                !self.is_present(field)
+                    || self.any(field, |run, at| run.facts.view.scalars()[at].kind == Kind::Null)
+            }
+            Matcher::Number(n) => self.any_value(field, |v| n.equals(v)),
+            Matcher::Bool(b) => self.any_value(field, |v| match v {
+                Value::Bool(v) => v == b,
+                Value::Str(t) => t.eq_ignore_ascii_case(if *b { "true" } else { "false" }),
+                _ => false,
+            }),
+            Matcher::Regex(regex) => self.any_text(field, |t| regex.is_match(t)),
+            Matcher::Cidr(net) => {
+                self.any_value(field, |v| matches!(v, Value::Str(t) if in_network(t, net)))
+            }
+            Matcher::Compare(op, n) => {
+                self.any_value(field, |v| compare(v, *n).is_some_and(|order| op.holds(order)))
+            }
+            Matcher::Date(part, op, n) => {
+                self.any_value(field, |v| date_part(v, *part).is_some_and(|is| op.holds(is.cmp(n))))
+            }
+            Matcher::Text { .. } | Matcher::FieldRef { .. } | Matcher::Any(_) => false,
         }
-        Matcher::Text { .. } | Matcher::FieldRef { .. } | Matcher::Any(_) => false,
     }
 }

@@ -3,38 +3,51 @@
 use crate::rule::{Part, Pattern, fold};
 
 /// A pattern made ready to match text that is already in the right case.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct TextMatcher {
     /// Whether case counts. If not, the needle is folded and the text given must be.
     pub cased: bool,
     shape: Shape,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 enum Shape {
-    Equals(String),
-    StartsWith(String),
-    EndsWith(String),
-    Contains(String),
-    Glob(Vec<Part>),
+    Equals(Box<[u8]>),
+    StartsWith(Box<[u8]>),
+    EndsWith(Box<[u8]>),
+    Contains(memchr::memmem::Finder<'static>),
+    Glob(Vec<Step>),
+}
+
+/// A part of a pattern with inner wildcards.
+#[derive(Clone, Debug)]
+enum Step {
+    Text(Box<[u8]>),
+    Any,
+    One,
 }
 
 impl TextMatcher {
     /// Compiles a pattern.
     pub fn new(pattern: &Pattern, cased: bool) -> Self {
-        let fold = |s: &str| if cased { s.to_owned() } else { fold(s).into_owned() };
+        let bytes = |s: &str| -> Box<[u8]> {
+            if cased { s.as_bytes().into() } else { fold(s).as_bytes().into() }
+        };
         let shape = match pattern.parts() {
-            [] => Shape::Equals(String::new()),
-            [Part::Text(t)] => Shape::Equals(fold(t)),
-            [Part::Any, Part::Text(t)] => Shape::EndsWith(fold(t)),
-            [Part::Text(t), Part::Any] => Shape::StartsWith(fold(t)),
-            [Part::Any, Part::Text(t), Part::Any] => Shape::Contains(fold(t)),
+            [] => Shape::Equals(Box::default()),
+            [Part::Text(t)] => Shape::Equals(bytes(t)),
+            [Part::Any, Part::Text(t)] => Shape::EndsWith(bytes(t)),
+            [Part::Text(t), Part::Any] => Shape::StartsWith(bytes(t)),
+            [Part::Any, Part::Text(t), Part::Any] => {
+                Shape::Contains(memchr::memmem::Finder::new(&bytes(t)).into_owned())
+            }
             parts => Shape::Glob(
                 parts
                     .iter()
-                    .map(|p| match p {
-                        Part::Text(t) => Part::Text(fold(t)),
-                        wildcard => wildcard.clone(),
+                    .map(|part| match part {
+                        Part::Text(t) => Step::Text(bytes(t)),
+                        Part::Any => Step::Any,
+                        Part::One => Step::One,
                     })
                     .collect(),
             ),
@@ -52,45 +65,55 @@ impl TextMatcher {
     }
 
     /// Whether the text matches; it must be folded already unless [`TextMatcher::cased`].
-    pub fn matches_folded(&self, text: &str) -> bool {
+    pub fn matches_folded(&self, text: &[u8]) -> bool {
         match &self.shape {
-            Shape::Equals(t) => text == t,
-            Shape::StartsWith(t) => text.starts_with(t.as_str()),
-            Shape::EndsWith(t) => text.ends_with(t.as_str()),
-            Shape::Contains(t) => memchr::memmem::find(text.as_bytes(), t.as_bytes()).is_some(),
-            Shape::Glob(parts) => glob(parts, text),
+            Shape::Equals(t) => *text == **t,
+            Shape::StartsWith(t) => text.starts_with(t),
+            Shape::EndsWith(t) => text.ends_with(t),
+            Shape::Contains(finder) => finder.find(text).is_some(),
+            Shape::Glob(steps) => glob(steps, text),
         }
     }
 }
 
 /// Matches the whole text. Going back only to the latest `*` is enough: an earlier one could give
 /// nothing that the latest cannot. So the work is at most text × pattern.
-fn glob(parts: &[Part], text: &str) -> bool {
-    let (mut part, mut at) = (0, 0);
+fn glob(steps: &[Step], text: &[u8]) -> bool {
+    let (mut step, mut at) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;
     loop {
-        let step = match parts.get(part) {
+        let taken = match steps.get(step) {
             None if at == text.len() => return true,
             None => None,
-            Some(Part::Any) => {
-                retry = Some((part, at));
-                part += 1;
+            Some(Step::Any) => {
+                retry = Some((step, at));
+                step += 1;
                 continue;
             }
-            Some(Part::One) => text[at..].chars().next().map(char::len_utf8),
-            Some(Part::Text(t)) => text[at..].starts_with(t.as_str()).then_some(t.len()),
+            Some(Step::One) => character(&text[at..]),
+            Some(Step::Text(t)) => text[at..].starts_with(t).then_some(t.len()),
         };
-        if let Some(length) = step {
+        if let Some(length) = taken {
             at += length;
-            part += 1;
+            step += 1;
             continue;
         }
         let Some((star, from)) = retry else { return false };
-        let Some(skipped) = text[from..].chars().next() else { return false };
-        at = from + skipped.len_utf8();
+        let Some(skipped) = character(&text[from..]) else { return false };
+        at = from + skipped;
         retry = Some((star, at));
-        part = star + 1;
+        step = star + 1;
     }
+}
+
+/// Bytes of the first character of UTF-8; `None` at the end.
+fn character(text: &[u8]) -> Option<usize> {
+    Some(match text.first()? {
+        0xf0.. => 4,
+        0xe0.. => 3,
+        0xc0.. => 2,
+        _ => 1,
+    })
 }
 
 #[cfg(test)]
@@ -98,7 +121,7 @@ mod tests {
     use super::*;
 
     fn matches(pattern: &str, text: &str) -> bool {
-        TextMatcher::new(&Pattern::parse(pattern), false).matches_folded(&fold(text))
+        TextMatcher::new(&Pattern::parse(pattern), false).matches_folded(fold(text).as_bytes())
     }
 
     #[test]
@@ -116,7 +139,7 @@ mod tests {
         ) {
             let pattern = Pattern::parse(&pattern);
             let folded = if cased { text.clone() } else { fold(&text).into_owned() };
-            let fast = TextMatcher::new(&pattern, cased).matches_folded(&folded);
+            let fast = TextMatcher::new(&pattern, cased).matches_folded(folded.as_bytes());
             proptest::prop_assert_eq!(fast, pattern.matches(&text, cased));
         }
     }

@@ -3,33 +3,105 @@
 //! A condition is weakened until it asks for a few signs, of which at least one must be there: of an
 //! `and` the part with the rarest signs is enough, of an `or` all parts are needed, and a `not` says
 //! nothing. The signs may hold for events that the rule does not match, never the other way round.
-//! Texts of signs are folded: folding is letter by letter, so what contains a text contains the
-//! folded text once it is folded itself.
+//! Texts of signs are canonical: folded, with the escapes of JSON. Folding is letter by letter, and
+//! escaping character by character, so what contains a text has its canonical form in its own.
+//!
+//! What a rule can be told by is found once ([`Clue`]); which of it is rarest, each time that a plan
+//! is made.
 
+use std::collections::HashMap;
+
+use foldhash::fast::FixedState;
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Class, Hir, HirKind};
 
+use super::rates::Rates;
+use super::texts::escaped;
 use crate::event::FieldPath;
 use crate::rule::{Expr, Item, Matcher, Number, Part, Pattern, TextRegex, Values, fold};
 
-/// One sign.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Sign<'r> {
+/// One sign. Fields are numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Sign {
     /// The field is there.
-    Present(&'r FieldPath),
+    Present(u32),
+    /// A value of the field has a byte that is not ASCII.
+    Foreign(u32),
     /// A value of the field is this text.
-    Equal(&'r FieldPath, String),
+    Equal(u32, Box<[u8]>),
     /// A value of the field contains this text; without a field, any value of the event.
-    Contains(Option<&'r FieldPath>, String),
+    Contains(Option<u32>, Box<[u8]>),
 }
 
-/// Signs of which at least one is in every event that a rule matches.
+/// What a rule can be told by. Signs are numbers.
 #[derive(Clone, Debug)]
-pub struct Witness<'r> {
-    /// The signs.
-    pub signs: Vec<Sign<'r>>,
-    /// About how many events have one of them, from 0 to 1.
-    pub rate: f64,
+pub enum Clue {
+    /// This sign is there.
+    Sign(u32),
+    /// All of these hold, so that any one of them is enough.
+    Each(Box<[Clue]>),
+    /// One of these holds, so that all of them are needed.
+    OneOf(Box<[Clue]>),
+}
+
+/// The signs of all rules, each once.
+#[derive(Clone, Debug, Default)]
+pub struct Signs {
+    /// The signs by number.
+    pub all: Vec<Sign>,
+    number: HashMap<Sign, u32, FixedState>,
+}
+
+/// How common signs are, looked up when first asked for.
+pub struct Rated<'r> {
+    signs: &'r [Sign],
+    rates: &'r Rates,
+    known: Vec<f64>,
+}
+
+impl<'r> Rated<'r> {
+    /// For the signs of a program.
+    pub fn new(signs: &'r Signs, rates: &'r Rates) -> Self {
+        Self { signs: &signs.all, rates, known: vec![f64::NAN; signs.all.len()] }
+    }
+
+    fn sign(&mut self, number: u32) -> f64 {
+        let known = self.known[number as usize];
+        if !known.is_nan() {
+            return known;
+        }
+        let rate = match &self.signs[number as usize] {
+            Sign::Present(field) => self.rates.present(*field),
+            Sign::Foreign(field) => self.rates.foreign(*field),
+            Sign::Equal(field, text) => self.rates.equal(*field, text),
+            Sign::Contains(field, literal) => self.rates.contains(*field, literal).1,
+        };
+        self.known[number as usize] = rate;
+        rate
+    }
+
+    /// About how many events have one of the rarest signs of a clue.
+    pub fn rate(&mut self, clue: &Clue) -> f64 {
+        match clue {
+            Clue::Sign(sign) => self.sign(*sign),
+            Clue::Each(parts) => parts.iter().map(|p| self.rate(p)).fold(f64::INFINITY, f64::min),
+            Clue::OneOf(parts) => parts.iter().map(|p| self.rate(p)).sum(),
+        }
+    }
+
+    /// Adds the rarest signs of a clue.
+    pub fn rarest(&mut self, clue: &Clue, into: &mut Vec<u32>) {
+        match clue {
+            Clue::Sign(sign) => into.push(*sign),
+            Clue::OneOf(parts) => parts.iter().for_each(|part| self.rarest(part, into)),
+            Clue::Each(parts) => {
+                let rated = parts.iter().map(|part| (part, self.rate(part)));
+                if let Some((part, _)) = rated.min_by(|a, b| a.1.total_cmp(&b.1)) {
+                    self.rarest(part, into);
+                }
+            }
+        }
+    }
 }
 
 /// Sets of required literals with more members than this are not worth it.
@@ -38,159 +110,127 @@ const LITERALS_MAX: usize = 64;
 /// Characters of one class that are looked at to see whether they are one letter.
 const CLASS_CHARACTERS_MAX: usize = 8;
 
-/// The rarest signs of a condition; `None` when it asks for nothing that can be looked for.
-pub fn witness(expr: &Expr) -> Option<Witness<'_>> {
-    match expr {
-        Expr::And(parts) => rarest(parts.iter().filter_map(witness)),
-        Expr::Or(parts) => union(parts.iter().map(witness)),
-        // So many of them hold, hence at least one does.
-        Expr::AtLeast(1.., parts) => union(parts.iter().map(witness)),
-        Expr::AtLeast(0, _) | Expr::Not(_) => None,
-        Expr::Item(Item { negated: true, .. }) => None,
-        Expr::Item(item) => values(Some(&item.field), &item.values),
-        Expr::Keywords(keywords) => values(None, keywords),
-    }
+/// Finds clues.
+pub struct Clues<'w> {
+    /// Where signs are kept.
+    pub signs: &'w mut Signs,
+    /// The numbers of fields.
+    pub number: &'w dyn Fn(&FieldPath) -> u32,
 }
 
-fn values<'r>(field: Option<&'r FieldPath>, values: &'r Values) -> Option<Witness<'r>> {
-    let each = values.matchers.iter().map(|m| matcher(field, m));
-    if values.all { rarest(each.flatten()) } else { union(each) }
-}
-
-fn rarest<'r>(witnesses: impl Iterator<Item = Witness<'r>>) -> Option<Witness<'r>> {
-    witnesses.min_by(|a, b| a.rate.total_cmp(&b.rate))
-}
-
-fn union<'r>(parts: impl Iterator<Item = Option<Witness<'r>>>) -> Option<Witness<'r>> {
-    let mut all = Witness { signs: Vec::new(), rate: 0.0 };
-    for part in parts {
-        let part = part?;
-        all.rate += part.rate;
-        all.signs.extend(part.signs);
-    }
-    all.signs.sort();
-    all.signs.dedup();
-    Some(all)
-}
-
-fn matcher<'r>(field: Option<&'r FieldPath>, matcher: &'r Matcher) -> Option<Witness<'r>> {
-    let present = || {
-        let field = field?;
-        Some(Witness { signs: vec![Sign::Present(field)], rate: 0.9 })
-    };
-    match matcher {
-        Matcher::Text { pattern, .. } => text(field, pattern).or_else(present),
-        Matcher::Number(n) => number(field?, *n).or_else(present),
-        Matcher::Bool(b) => equal(field?, vec![b.to_string()]),
-        Matcher::Null | Matcher::Exists(false) => None,
-        Matcher::Regex(regex) => required_literals(field, regex).or_else(present),
-        Matcher::Any(forms) => union(forms.iter().map(|m| self::matcher(field, m))),
-        Matcher::Exists(true)
-        | Matcher::Cidr(_)
-        | Matcher::Compare(..)
-        | Matcher::Date(..)
-        | Matcher::FieldRef { .. } => present(),
-    }
-}
-
-fn equal(field: &FieldPath, texts: Vec<String>) -> Option<Witness<'_>> {
-    let short = texts.iter().any(|t| t.len() <= 5);
-    let signs = texts.into_iter().map(|t| Sign::Equal(field, t)).collect();
-    Some(Witness { signs, rate: if short { 0.1 } else { 0.02 } })
-}
-
-/// An integer is the text of its digits, or with `.0` when the event has it as a float.
-fn number(field: &FieldPath, n: Number) -> Option<Witness<'_>> {
-    match n {
-        // Floats of this size are written with a point and without an exponent.
-        Number::Int(0) => equal(field, ["0", "0.0", "-0.0"].map(str::to_owned).into()),
-        Number::Int(n) if n.abs() < 1_000_000_000_000_000 => {
-            equal(field, vec![n.to_string(), format!("{n}.0")])
+impl Clues<'_> {
+    /// What a condition can be told by; `None` when it asks for nothing that can be looked for.
+    pub fn of(&mut self, expr: &Expr) -> Option<Clue> {
+        match expr {
+            Expr::And(parts) => each(parts.iter().filter_map(|p| self.of(p))),
+            Expr::Or(parts) => one_of(parts.iter().map(|p| self.of(p))),
+            // So many of them hold, hence at least one does.
+            Expr::AtLeast(1.., parts) => one_of(parts.iter().map(|p| self.of(p))),
+            Expr::AtLeast(0, _) | Expr::Not(_) => None,
+            Expr::Item(Item { negated: true, .. }) => None,
+            Expr::Item(item) => self.values(Some((self.number)(&item.field)), &item.values),
+            Expr::Keywords(keywords) => self.values(None, keywords),
         }
-        _ => None,
+    }
+
+    fn values(&mut self, field: Option<u32>, values: &Values) -> Option<Clue> {
+        let clues = values.matchers.iter().map(|m| self.matcher(field, m));
+        if values.all { each(clues.flatten()) } else { one_of(clues) }
+    }
+
+    fn matcher(&mut self, field: Option<u32>, matcher: &Matcher) -> Option<Clue> {
+        let clue = match matcher {
+            Matcher::Text { pattern, .. } => self.text(field, pattern),
+            Matcher::Number(n) => self.integer(field?, *n),
+            Matcher::Bool(b) => Some(self.equal(field?, &[&b.to_string()])),
+            Matcher::Null | Matcher::Exists(false) => return None,
+            Matcher::Regex(regex) => self.required_literals(field, regex),
+            Matcher::Any(forms) => return one_of(forms.iter().map(|m| self.matcher(field, m))),
+            Matcher::Exists(true)
+            | Matcher::Cidr(_)
+            | Matcher::Compare(..)
+            | Matcher::Date(..)
+            | Matcher::FieldRef { .. } => None,
+        };
+        clue.or_else(|| Some(self.sign(Sign::Present(field?))))
+    }
+
+    fn sign(&mut self, sign: Sign) -> Clue {
+        let Signs { all, number } = &mut *self.signs;
+        let number = *number.entry(sign).or_insert_with_key(|sign| {
+            all.push(sign.clone());
+            all.len() as u32 - 1
+        });
+        Clue::Sign(number)
+    }
+
+    /// One of these folded texts is the value.
+    fn equal(&mut self, field: u32, texts: &[&str]) -> Clue {
+        Clue::OneOf(
+            texts.iter().map(|t| self.sign(Sign::Equal(field, escaped(t).into()))).collect(),
+        )
+    }
+
+    /// An integer is the text of its digits, or with `.0` when the event has it as a float.
+    fn integer(&mut self, field: u32, n: Number) -> Option<Clue> {
+        match n {
+            // Floats of this size are written with a point and without an exponent.
+            Number::Int(0) => Some(self.equal(field, &["0", "0.0", "-0.0"])),
+            Number::Int(n) if n.abs() < 1_000_000_000_000_000 => {
+                Some(self.equal(field, &[&n.to_string(), &format!("{n}.0")]))
+            }
+            _ => None,
+        }
+    }
+
+    fn text(&mut self, field: Option<u32>, pattern: &Pattern) -> Option<Clue> {
+        if let (Some(field), Some(text)) = (field, pattern.as_literal()) {
+            return Some(self.equal(field, &[&fold(text)]));
+        }
+        each(pattern.parts().iter().filter_map(|part| match part {
+            Part::Text(text) => Some(self.contains(field, &fold(text))),
+            Part::Any | Part::One => None,
+        }))
+    }
+
+    /// This folded text is there. A text that is not ASCII may be told by that alone.
+    fn contains(&mut self, field: Option<u32>, text: &str) -> Clue {
+        let contained = self.sign(Sign::Contains(field, escaped(text).into()));
+        match field {
+            Some(field) if !text.is_ascii() => {
+                Clue::Each([contained, self.sign(Sign::Foreign(field))].into())
+            }
+            _ => contained,
+        }
+    }
+
+    /// Texts of which one is in everything that a regular expression matches.
+    fn required_literals(&mut self, field: Option<u32>, regex: &TextRegex) -> Option<Clue> {
+        let flags = regex.flags();
+        let hir = ParserBuilder::new()
+            .case_insensitive(flags.ignore_case)
+            .multi_line(flags.multi_line)
+            .dot_matches_new_line(flags.dot_all)
+            .build()
+            .parse(regex.as_str())
+            .ok()?;
+        let mut sets = Vec::new();
+        required(&hir, &mut sets);
+        each(sets.into_iter().map(|texts| {
+            Clue::OneOf(texts.iter().map(|text| self.contains(field, text)).collect())
+        }))
     }
 }
 
-fn text<'r>(field: Option<&'r FieldPath>, pattern: &'r Pattern) -> Option<Witness<'r>> {
-    if let (Some(field), Some(text)) = (field, pattern.as_literal()) {
-        return equal(field, vec![fold(text).into_owned()]);
-    }
-    let texts = pattern.parts().iter().filter_map(|part| match part {
-        Part::Text(text) => Some(contains(field, vec![fold(text).into_owned()])),
-        Part::Any | Part::One => None,
-    });
-    rarest(texts)
+/// All of these hold; those that say nothing were left out.
+fn each(clues: impl Iterator<Item = Clue>) -> Option<Clue> {
+    let clues: Box<[Clue]> = clues.collect();
+    (!clues.is_empty()).then_some(Clue::Each(clues))
 }
 
-/// One of these texts is there.
-fn contains(field: Option<&FieldPath>, texts: Vec<String>) -> Witness<'_> {
-    let rate: f64 = texts.iter().map(|t| literal_rate(t)).sum();
-    let rate = if field.is_none() { rate * 10.0 } else { rate };
-    Witness { signs: texts.into_iter().map(|t| Sign::Contains(field, t)).collect(), rate }
-}
-
-/// What logs are full of: a text that stands in one of these says little.
-const COMMON: &[&str] = &[
-    r"c:\windows\system32\",
-    r"c:\windows\syswow64\",
-    r"c:\program files (x86)\",
-    r"c:\programdata\microsoft\",
-    r"c:\users\",
-    r"\appdata\local\temp\",
-    r"\appdata\roaming\",
-    r"hklm\software\microsoft\windows\currentversion\",
-    r"hklm\system\currentcontrolset\services\",
-    r"\powershell.exe",
-    r"\cmd.exe /c ",
-    r"\svchost.exe -k ",
-    r"\rundll32.exe",
-    ".dll",
-    "microsoft® windows® operating system",
-    "microsoft corporation",
-    "https://www.",
-    "http://",
-    "/usr/bin/",
-    "/usr/sbin/",
-    "/bin/bash -c ",
-    "localhost",
-    "127.0.0.1",
-    "0x00000000",
-];
-
-/// About how many values contain a text: rarer the longer it is, unless it is one of the common ones.
-fn literal_rate(text: &str) -> f64 {
-    if COMMON.iter().any(|common| common.contains(text)) {
-        return 0.3;
-    }
-    match text.chars().count() {
-        0 => 1.0,
-        1 => 0.5,
-        2 => 0.3,
-        3 => 0.08,
-        4 => 0.03,
-        5 => 0.015,
-        6 => 0.008,
-        7 => 0.005,
-        n => 0.02 / n as f64,
-    }
-}
-
-/// Texts of which one is in everything that a regular expression matches.
-fn required_literals<'r>(
-    field: Option<&'r FieldPath>,
-    regex: &'r TextRegex,
-) -> Option<Witness<'r>> {
-    let flags = regex.flags();
-    let hir = ParserBuilder::new()
-        .case_insensitive(flags.ignore_case)
-        .multi_line(flags.multi_line)
-        .dot_matches_new_line(flags.dot_all)
-        .build()
-        .parse(regex.as_str())
-        .ok()?;
-    let mut sets = Vec::new();
-    required(&hir, &mut sets);
-    rarest(sets.into_iter().map(|texts| contains(field, texts)))
+/// One of these holds, unless one of them says nothing.
+fn one_of(clues: impl Iterator<Item = Option<Clue>>) -> Option<Clue> {
+    clues.collect::<Option<_>>().map(Clue::OneOf)
 }
 
 /// Adds sets of folded texts; of each set one is in every match.

@@ -80,6 +80,21 @@ impl EventSource {
         has(&self.service, name)
     }
 
+    /// The products that it knows.
+    pub fn products(&self) -> &[Box<str>] {
+        &self.product
+    }
+
+    /// The categories that it knows.
+    pub fn categories(&self) -> &[Box<str>] {
+        &self.category
+    }
+
+    /// The services that it knows.
+    pub fn services(&self) -> &[Box<str>] {
+        &self.service
+    }
+
     /// Whether nothing is known, so that every rule applies.
     pub fn is_unknown(&self) -> bool {
         self.product.is_empty() && self.category.is_empty() && self.service.is_empty()

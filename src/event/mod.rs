@@ -3,6 +3,7 @@
 //! An event borrows from the record it came from. What a mapping adds is kept apart from what the
 //! record said, since keywords search only the latter.
 
+mod facts;
 mod logsource;
 mod path;
 mod value;
@@ -10,6 +11,7 @@ mod view;
 
 use std::borrow::Cow;
 
+pub use facts::{Facts, Rewritten};
 pub use logsource::{EventSource, Logsource};
 pub use path::{FieldPath, Found};
 pub use value::{Object, Value};

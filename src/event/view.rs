@@ -57,6 +57,8 @@ pub struct View {
     /// other than `\\`, `\"`, `\n`, `\r`, `\t`.
     pub unusual: Vec<u64>,
     scalars: Vec<Scalar>,
+    /// From which on the scalars are those that the record said, each once.
+    said_from: usize,
     epoch: u32,
     heads: Vec<Head>,
     touched: Vec<u32>,
@@ -66,6 +68,7 @@ impl View {
     /// Begins with the next record; fields are numbered below `fields`.
     pub fn begin(&mut self, fields: usize) {
         self.scalars.clear();
+        self.said_from = 0;
         self.touched.clear();
         if self.heads.len() != fields || self.epoch == u32::MAX {
             self.heads.clear();
@@ -137,7 +140,17 @@ impl View {
         })
     }
 
-    /// Every scalar of the record.
+    /// Ends the values of fields: what is pushed from here on is what the record said.
+    pub fn begin_said(&mut self) {
+        self.said_from = self.scalars.len();
+    }
+
+    /// Where the scalars that the record said stand in [`View::scalars`].
+    pub fn said(&self) -> std::ops::Range<usize> {
+        self.said_from..self.scalars.len()
+    }
+
+    /// Every scalar.
     #[inline]
     pub fn scalars(&self) -> &[Scalar] {
         &self.scalars

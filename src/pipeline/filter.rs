@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::alert::{self, Alert};
 use crate::correlate::Match;
-use crate::decode::{Decoder, Reject, RejectCode};
-use crate::detect::Engine;
+use crate::decode::{Decoder, Read, Reader, Reject, RejectCode};
+use crate::detect::{Engine, PlanId};
 use crate::event::{Event, FieldPath};
 use crate::ids::{Coordinate, hex, stable_hash};
 use crate::limits::{FUTURE_SKEW_MICROS_MAX, GROUP_VALUE_BYTES_MAX};
@@ -73,6 +73,8 @@ pub struct Counts {
     pub quiet: u64,
     /// Events that at least one rule matched.
     pub detected: u64,
+    /// Events that were decoded into a tree, since nothing faster would do.
+    pub decoded: u64,
     /// Records that are no event, by code.
     pub rejected: BTreeMap<RejectCode, u64>,
     /// Events too far in the future; their time was capped.
@@ -98,13 +100,27 @@ pub struct FilterOutput {
     pub counts: Counts,
 }
 
-/// The first stage for one kind of source. It keeps no state between records.
+/// The first stage for one kind of source. It keeps no state between records but what makes it fast.
 #[derive(Clone, Debug)]
 pub struct Filter {
     engine: Engine,
     decoder: Arc<Decoder>,
+    /// Reads records without decoding them, where that can be done.
+    reader: Option<Reader>,
+    /// The plan of each kind of event that the reader knows.
+    plans: Vec<PlanId>,
     view: usize,
     hits: Vec<usize>,
+}
+
+/// How far the fast way came with a record.
+enum Fast {
+    /// Nothing matches; the event's own time.
+    Quiet(Option<Timestamp>),
+    /// Something matches: the event is wanted whole.
+    Hit,
+    /// It must be decoded; whether the reader wants to know what comes out.
+    Slow(bool),
 }
 
 impl Filter {
@@ -115,7 +131,16 @@ impl Filter {
 
     /// For a rule set in one of its views, 0 being the plain one, and a decoder.
     pub fn for_view(rules: Arc<RuleSet>, decoder: Arc<Decoder>, view: usize) -> Self {
-        Self { engine: Engine::for_view(rules, view), decoder, view, hits: Vec::new() }
+        let engine = Engine::for_view(rules, view);
+        let reader = Reader::new(&decoder, engine.fields());
+        Self { engine, decoder, reader, plans: Vec::new(), view, hits: Vec::new() }
+    }
+
+    /// Runs every rule on every event, whatever its logsource.
+    #[must_use]
+    pub fn unrouted(mut self) -> Self {
+        self.engine = self.engine.unrouted();
+        self
     }
 
     /// Processes one record into `out`. Gives the time of its event, capped where it lies in the
@@ -123,9 +148,22 @@ impl Filter {
     pub fn record(&mut self, record: &Record<'_>, out: &mut FilterOutput) -> Option<Timestamp> {
         out.counts.read += 1;
         out.counts.bytes += record.payload.map_or(0, <[u8]>::len) as u64;
+        self.hits.clear();
+        let fast = self.fast(record);
+        if let Fast::Quiet(time) = fast {
+            out.counts.quiet += 1;
+            return self.time(time, record, &mut out.counts);
+        }
         let mut event =
-            match self.decoder.decode_record(record.payload, record.headers, record.reference) {
-                Ok(event) => event,
+            match self.decoder.decode_told(record.payload, record.headers, record.reference) {
+                Ok((event, entries)) => {
+                    if let (Fast::Slow(true), Some(reader)) = (&fast, &mut self.reader)
+                        && reader.learn(&self.decoder, &event.source, &entries)
+                    {
+                        self.plans.push(self.engine.plan_for(&event.source));
+                    }
+                    event
+                }
                 Err(reject) => {
                     *out.counts.rejected.entry(reject.code).or_default() += 1;
                     let payload = record.payload.map(<[u8]>::to_vec);
@@ -133,10 +171,12 @@ impl Filter {
                     return None;
                 }
             };
-        event.time = self.time(&event, record, &mut out.counts);
-        self.hits.clear();
-        let hits = &mut self.hits;
-        self.engine.detect(&event, |rule| hits.push(rule));
+        event.time = self.time(event.time, record, &mut out.counts);
+        if let Fast::Slow(_) = fast {
+            out.counts.decoded += 1;
+            let hits = &mut self.hits;
+            self.engine.detect(&event, |rule| hits.push(rule));
+        }
         match self.hits.is_empty() {
             true => out.counts.quiet += 1,
             false => self.outputs(&event, record, out),
@@ -144,14 +184,33 @@ impl Filter {
         event.time
     }
 
+    /// Looks for hits without decoding the record.
+    fn fast(&mut self, record: &Record<'_>) -> Fast {
+        let (Some(reader), Some(payload)) = (&mut self.reader, record.payload) else {
+            return Fast::Slow(false);
+        };
+        let known = match reader.read(payload) {
+            Read::Known(known) => known,
+            Read::Unknown => return Fast::Slow(true),
+            Read::Slow => return Fast::Slow(false),
+        };
+        let (plan, hits) = (self.plans[known.kind], &mut self.hits);
+        let detect = |rule| hits.push(rule);
+        if !self.engine.detect_facts(known.facts, plan, known.source, detect) {
+            self.hits.clear();
+            return Fast::Slow(false);
+        }
+        if self.hits.is_empty() { Fast::Quiet(known.time) } else { Fast::Hit }
+    }
+
     /// The event's own time, else the record's; never further ahead of the clock than is allowed.
     fn time(
         &self,
-        event: &Event<'_>,
+        time: Option<Timestamp>,
         record: &Record<'_>,
         counts: &mut Counts,
     ) -> Option<Timestamp> {
-        let time = event.time.or(record.timestamp);
+        let time = time.or(record.timestamp);
         counts.untimed += u64::from(time.is_none());
         let latest = record.now.map_or(Timestamp::MAX, |n| n.plus(FUTURE_SKEW_MICROS_MAX));
         counts.skewed += u64::from(time.is_some_and(|t| t > latest));

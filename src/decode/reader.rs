@@ -1,0 +1,295 @@
+//! Records → facts, without a tree: the fast way for JSON, and what it learns from the slow one.
+//!
+//! What a table, a tag or an event's own `product`, `category` and `service` say depends on few values.
+//! Those that can make a difference are an event's signature. The first event of a signature is decoded
+//! the slow way; what came out holds for all others of that signature. A record that is out of the
+//! ordinary goes the slow way, too, so nothing is decided here that [`Decoder`] does not decide.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+
+use super::table::Wanted;
+use super::{Decoder, Format, ScanScratch, Scanner, TagOrigin, windows};
+use crate::event::{EventSource, Facts, FieldPath, Kind, Scalar, View};
+use crate::limits::{EVENT_BYTES_MAX, SIGNATURES_MAX};
+use crate::time::Timestamp;
+
+/// Reads the records of one source. One per worker; it keeps its buffers.
+#[derive(Clone, Debug)]
+pub struct Reader {
+    scanner: Arc<Scanner>,
+    layout: Arc<Layout>,
+    view: View,
+    scratch: ScanScratch,
+    signature: Vec<u32>,
+    kinds: Vec<SourceKind>,
+    by_signature: HashMap<Box<[u32]>, u32, FixedState>,
+}
+
+/// What was learned of events of one signature.
+#[derive(Clone, Debug)]
+struct SourceKind {
+    /// What they are.
+    source: EventSource,
+    /// Fields to be found under another name as well.
+    renames: Box<[(u32, u32)]>,
+}
+
+/// Numbers of fields.
+#[derive(Debug)]
+struct Layout {
+    number: HashMap<FieldPath, u32>,
+    /// What is asked of a field for the signature, by its number.
+    asked: Box<[Option<Asked>]>,
+    clock: Box<[u32]>,
+}
+
+/// What tells events apart in one field.
+#[derive(Debug, Default)]
+struct Asked {
+    /// Whole texts in lower case.
+    texts: HashMap<Box<[u8]>, u32, FixedState>,
+    tests: Vec<Wanted>,
+    /// Whether every text counts, as it is.
+    any: bool,
+    /// Whether it is asked after the tables have renamed fields.
+    own: bool,
+}
+
+/// An event that was not decoded.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'r> {
+    /// Its values.
+    pub facts: Facts<'r>,
+    /// Its own time.
+    pub time: Option<Timestamp>,
+    /// What it is.
+    pub source: &'r EventSource,
+    /// The number of its kind; kinds are numbered as they are learned.
+    pub kind: usize,
+}
+
+/// What a reader says of a record.
+#[derive(Clone, Copy, Debug)]
+pub enum Read<'r> {
+    /// All that is needed.
+    Known(Known<'r>),
+    /// The record is well, but the first of its signature: [`Reader::learn`] wants it decoded.
+    Unknown,
+    /// It must be decoded.
+    Slow,
+}
+
+impl Reader {
+    /// For the records of a decoder; `fields` are those that rules ask for. `None` when every record of
+    /// such a source must be decoded.
+    pub fn new(decoder: &Decoder, fields: &[FieldPath]) -> Option<Self> {
+        let by_header = |tag: &super::Tag| matches!(tag.origin, TagOrigin::Header(_));
+        if decoder.format != Format::Json
+            || !decoder.mappings.is_empty()
+            || decoder.tags.iter().any(by_header)
+        {
+            return None;
+        }
+        let (layout, fields) = Layout::new(decoder, fields)?;
+        let scanner = Scanner::new(&fields, windows::NAMES, windows::PREFIXES);
+        Some(Self {
+            scanner: Arc::new(scanner),
+            layout: Arc::new(layout),
+            view: View::default(),
+            scratch: ScanScratch::default(),
+            signature: Vec::new(),
+            kinds: Vec::new(),
+            by_signature: HashMap::default(),
+        })
+    }
+
+    /// Reads one record.
+    pub fn read<'r>(&'r mut self, payload: &'r [u8]) -> Read<'r> {
+        let record = trimmed(payload);
+        if payload.len() > EVENT_BYTES_MAX
+            || !self.scanner.scan(record, &mut self.view, &mut self.scratch)
+        {
+            return Read::Slow;
+        }
+        let facts = Facts { record, view: &self.view, raw: true };
+        if !self.layout.sign(facts, &mut self.signature) {
+            return Read::Slow;
+        }
+        let Some(kind) = self.by_signature.get(&*self.signature) else { return Read::Unknown };
+        let kind = *kind as usize;
+        let time = self.layout.time(facts);
+        for (from, to) in &self.kinds[kind].renames {
+            if self.view.is_present(*from) && self.view.values(*from).next().is_none() {
+                return Read::Slow;
+            }
+            self.view.alias(*from, *to);
+        }
+        let facts = Facts { record, view: &self.view, raw: true };
+        Read::Known(Known { facts, time, source: &self.kinds[kind].source, kind })
+    }
+
+    /// Notes what came out for the record that was read last, unless enough kinds are known.
+    pub fn learn(&mut self, decoder: &Decoder, source: &EventSource, entries: &[usize]) -> bool {
+        if self.kinds.len() >= SIGNATURES_MAX {
+            return false;
+        }
+        let number = |field: &FieldPath| self.layout.number.get(field).copied();
+        let renames = decoder.tables.renames(entries);
+        let renames = renames.filter_map(|(from, to)| Some((number(from)?, number(to)?))).collect();
+        let index = self.kinds.len() as u32;
+        self.kinds.push(SourceKind { source: source.clone(), renames });
+        self.by_signature.insert(self.signature.as_slice().into(), index);
+        true
+    }
+}
+
+/// Without the line end. A byte order mark is out of the ordinary.
+fn trimmed(payload: &[u8]) -> &[u8] {
+    let mut record = payload;
+    while let [rest @ .., b'\n' | b'\r' | 0] = record {
+        record = rest;
+    }
+    record
+}
+
+/// Gives numbers to fields, in the order in which they come.
+struct Numbers {
+    fields: Vec<FieldPath>,
+    number: HashMap<FieldPath, u32>,
+}
+
+impl Numbers {
+    fn of(&mut self, field: &FieldPath) -> u32 {
+        *self.number.entry(field.clone()).or_insert_with(|| {
+            self.fields.push(field.clone());
+            self.fields.len() as u32 - 1
+        })
+    }
+}
+
+impl Layout {
+    /// Numbers the fields of rules first, then those that the decoder needs. `None` when tags or names
+    /// could depend on renamed fields.
+    fn new(decoder: &Decoder, of_rules: &[FieldPath]) -> Option<(Self, Vec<FieldPath>)> {
+        let number = of_rules.iter().cloned().zip(0..).collect();
+        let mut numbers = Numbers { fields: of_rules.to_vec(), number };
+        let clock = decoder.clock.fields().iter().map(|field| numbers.of(field)).collect();
+        let asked = Asked::of(decoder, &mut numbers);
+        for (from, to) in decoder.tables.all_renames() {
+            numbers.of(from);
+            let to = numbers.number.get(to).and_then(|to| asked.get(to));
+            if to.is_some_and(|asked| asked.own) {
+                return None;
+            }
+        }
+        if asked.values().any(|asked| asked.tests.len() > u32::BITS as usize) {
+            return None;
+        }
+        let Numbers { fields, number } = numbers;
+        let mut by_number: Vec<Option<Asked>> = (0..fields.len()).map(|_| None).collect();
+        asked.into_iter().for_each(|(number, asked)| by_number[number as usize] = Some(asked));
+        Some((Self { number, asked: by_number.into(), clock }, fields))
+    }
+
+    /// Writes an event's signature; false when it has none that could be trusted.
+    fn sign(&self, facts: Facts<'_>, signature: &mut Vec<u32>) -> bool {
+        signature.clear();
+        let view = facts.view;
+        for &field in view.touched() {
+            let Some(asked) = &self.asked[field as usize] else { continue };
+            let mut values = view.values(field);
+            let (Some(value), None) = (values.next(), values.next()) else { return false };
+            let scalar = view.scalars()[value];
+            let plain = match scalar.kind {
+                Kind::Str => !view.is_unusual(scalar.start, scalar.end),
+                kind => kind != Kind::Number,
+            };
+            if !plain {
+                return false;
+            }
+            asked.sign(field, facts, scalar, signature);
+        }
+        true
+    }
+
+    /// The time that an event says, from the first field that holds one.
+    fn time(&self, facts: Facts<'_>) -> Option<Timestamp> {
+        let view = facts.view;
+        self.clock.iter().find_map(|field| {
+            view.values(*field)
+                .find_map(|at| super::clock::time_of(&facts.value(view.scalars()[at])))
+        })
+    }
+}
+
+impl Asked {
+    /// What the tables, the tags and the names of the event itself depend on, by field.
+    fn of(decoder: &Decoder, numbers: &mut Numbers) -> HashMap<u32, Self> {
+        let mut all: HashMap<u32, Self> = HashMap::new();
+        decoder.tables.asked(&mut |field, node| {
+            let asked = all.entry(numbers.of(field)).or_default();
+            node.texts().for_each(|text| asked.know(text));
+            for test in node.tests() {
+                if !asked.tests.contains(test) {
+                    asked.tests.push(test.clone());
+                }
+            }
+        });
+        for tag in &decoder.tags {
+            if let TagOrigin::Field(field) = &tag.origin {
+                let asked = all.entry(numbers.of(field)).or_default();
+                (asked.any, asked.own) = (true, true);
+            }
+        }
+        let names = decoder.tables.names();
+        for (name, known) in [
+            ("product", names.map(EventSource::products)),
+            ("category", names.map(EventSource::categories)),
+            ("service", names.map(EventSource::services)),
+        ] {
+            let asked = all.entry(numbers.of(&FieldPath::new(name))).or_default();
+            asked.own = true;
+            match known {
+                None => asked.any = true,
+                Some(known) => known.iter().for_each(|name| asked.know(name)),
+            }
+        }
+        all
+    }
+
+    /// Tells a text in lower case apart.
+    fn know(&mut self, text: &str) {
+        let next = self.texts.len() as u32 + 1;
+        self.texts.entry(text.as_bytes().into()).or_insert(next);
+    }
+
+    /// Adds what a value says, if it says anything.
+    fn sign(&self, field: u32, facts: Facts<'_>, scalar: Scalar, signature: &mut Vec<u32>) {
+        if self.any {
+            let token = facts.token(scalar);
+            signature.extend([field, scalar.kind as u32, token.len() as u32]);
+            signature.extend(token.iter().map(|byte| u32::from(*byte)));
+            return;
+        }
+        let escaped = scalar.kind == Kind::Str && facts.token(scalar).contains(&b'\\');
+        let text = match scalar.kind {
+            Kind::Null => None,
+            _ if escaped => Some(Cow::Owned(facts.string(scalar).to_lowercase())),
+            _ => Some(String::from_utf8_lossy(facts.lowered(scalar))),
+        };
+        let whole = text.as_ref().and_then(|t| self.texts.get(t.as_bytes())).copied().unwrap_or(0);
+        let holds = |test: &Wanted| match &text {
+            Some(text) => test.holds(text),
+            None => *test == Wanted::Present,
+        };
+        let held =
+            self.tests.iter().zip(0..).fold(0, |held, (t, n)| held | u32::from(holds(t)) << n);
+        if whole != 0 || held != 0 {
+            signature.extend([field, whole, held]);
+        }
+    }
+}

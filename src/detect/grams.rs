@@ -1,0 +1,325 @@
+//! Which of many literals a text contains, found by short windows of them.
+//!
+//! Each literal is known by a few bytes of it, a gram. A text is probed at every fourth, second or
+//! single byte, as its literals' lengths allow: a probe is one multiplication and one bit. Where the bit
+//! is set, the gram is looked up and the whole literal compared. Nothing is missed: whatever place of
+//! the text a literal stands at, one of its grams stands at a place that is probed.
+
+/// Bytes that must be readable behind the end of a text.
+pub const GRAM_PAD: usize = 32;
+
+/// Odd, with bits all over: spreads grams by multiplication.
+const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// Bits of the bitmap for each gram, and how far that goes.
+const BITS_PER_GRAM: usize = 48;
+const BITS_MAX: usize = 1 << 19;
+
+/// Literals to search for, each with the number by which it is reported.
+#[derive(Clone, Debug, Default)]
+pub struct Grams {
+    tiers: Vec<Tier>,
+    /// Literals of one or two bytes.
+    short: Vec<(Box<[u8]>, u32)>,
+}
+
+/// Literals that are probed for in one way.
+#[derive(Clone, Debug)]
+struct Tier {
+    way: Way,
+    shift: u32,
+    bits: Box<[u64]>,
+    /// Open addressing by gram; a slot without entries is free.
+    slots: Box<[Slot]>,
+    entries: Box<[Entry]>,
+    bytes: Box<[u8]>,
+}
+
+/// Width of grams, and how many bytes lie between two probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Six,
+    Four,
+    Three,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Slot {
+    gram: u64,
+    first: u32,
+    count: u32,
+}
+
+/// A literal at one of its grams.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    /// Where in the literal the gram stands.
+    offset: u32,
+    start: u32,
+    length: u32,
+    number: u32,
+}
+
+impl Way {
+    fn of(length: usize) -> Option<Self> {
+        match length {
+            9.. => Some(Self::Six),
+            5.. => Some(Self::Four),
+            3.. => Some(Self::Three),
+            _ => None,
+        }
+    }
+
+    fn width(self) -> usize {
+        match self {
+            Self::Six => 6,
+            Self::Four => 4,
+            Self::Three => 3,
+        }
+    }
+
+    fn stride(self) -> usize {
+        match self {
+            Self::Six => 4,
+            Self::Four => 2,
+            Self::Three => 1,
+        }
+    }
+
+    /// Bytes of a literal that its grams cover.
+    fn window(self) -> usize {
+        self.width() + self.stride() - 1
+    }
+}
+
+/// Where the window of a literal begins that is rarest, and its rate, given the rate of grams of four
+/// bytes (three in literals shorter than five, the whole in those shorter than three).
+pub fn rarest_window(literal: &[u8], rate: &impl Fn(&[u8]) -> f64) -> (usize, f64) {
+    let Some(way) = Way::of(literal.len()) else { return (0, rate(literal)) };
+    let part = way.width().min(4);
+    // A gram is as rare as the rarest part of it, a window as common as its most common gram.
+    let mut rates = [0.0; WINDOW_PLACES];
+    let places = literal.windows(part).take(WINDOW_PLACES);
+    let count = places.zip(&mut rates).map(|(gram, place)| *place = rate(gram)).count();
+    let parts = way.width() - part + 1;
+    let gram = |at: usize| rates[at..at + parts].iter().copied().fold(f64::INFINITY, f64::min);
+    let window = |at: usize| (at..at + way.stride()).map(gram).fold(0.0, f64::max);
+    let windows = (count + 1).saturating_sub(parts + way.stride() - 1).max(1);
+    let rated = (0..windows).map(|at| (at, window(at)));
+    rated.min_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((0, 1.0))
+}
+
+/// So many places of a literal are looked at for its rarest window.
+const WINDOW_PLACES: usize = 64;
+
+impl Grams {
+    /// For literals with their numbers; `window` says where in a literal its grams are best taken, see
+    /// [`rarest_window`]. An empty literal is in every text, and has no place here.
+    pub fn new<'l>(literals: impl Iterator<Item = (&'l [u8], usize, u32)>) -> Self {
+        let mut drafts = [Vec::new(), Vec::new(), Vec::new()];
+        let mut short = Vec::new();
+        for (literal, window, number) in literals {
+            match Way::of(literal.len()) {
+                Some(way) => drafts[way as usize].push((literal, window, number)),
+                None => short.push((literal.into(), number)),
+            }
+        }
+        let ways = [Way::Six, Way::Four, Way::Three].into_iter().zip(&drafts);
+        let ways = ways.filter(|(_, literals)| !literals.is_empty());
+        Self { tiers: ways.map(|(way, literals)| Tier::new(way, literals)).collect(), short }
+    }
+
+    /// Calls `found` with the number of each literal in `buffer[start..end]`, perhaps more than once, until
+    /// it answers true; whether it did. [`GRAM_PAD`] bytes behind `end` must be there.
+    #[inline]
+    pub fn search(
+        &self,
+        buffer: &[u8],
+        start: usize,
+        end: usize,
+        found: &mut impl FnMut(u32) -> bool,
+    ) -> bool {
+        for tier in &self.tiers {
+            let done = match tier.way {
+                Way::Six => tier.search::<6, 4>(buffer, start, end, found),
+                Way::Four => tier.search::<4, 2>(buffer, start, end, found),
+                Way::Three => tier.search::<3, 1>(buffer, start, end, found),
+            };
+            if done {
+                return true;
+            }
+        }
+        self.short.iter().any(|(literal, number)| {
+            memchr::memmem::find(&buffer[start..end], literal).is_some() && found(*number)
+        })
+    }
+}
+
+impl Tier {
+    fn new(way: Way, literals: &[(&[u8], usize, u32)]) -> Self {
+        let mut bytes = Vec::new();
+        let mut placed: Vec<(u64, Entry)> = Vec::with_capacity(literals.len() * way.stride());
+        for (literal, window, number) in literals {
+            let start = bytes.len() as u32;
+            bytes.extend_from_slice(literal);
+            let window = *window.min(&(literal.len() - way.window()));
+            for offset in window..window + way.stride() {
+                let mut word = [0; 8];
+                word[..way.width()].copy_from_slice(&literal[offset..offset + way.width()]);
+                let (length, number) = (literal.len() as u32, *number);
+                let entry = Entry { offset: offset as u32, start, length, number };
+                placed.push((u64::from_le_bytes(word), entry));
+            }
+        }
+        placed.sort_unstable_by_key(|(gram, entry)| (*gram, entry.start));
+        let grams = placed.chunk_by(|a, b| a.0 == b.0).count();
+        let size = (grams * BITS_PER_GRAM).next_power_of_two().clamp(512, BITS_MAX);
+        let shift = 64 - size.trailing_zeros();
+        let mut bits = vec![0u64; size / 64].into_boxed_slice();
+        let mut slots = vec![Slot::default(); (grams * 2).next_power_of_two()];
+        let mut entries = Vec::with_capacity(placed.len());
+        for same in placed.chunk_by(|a, b| a.0 == b.0) {
+            let gram = same[0].0;
+            let bit = (gram.wrapping_mul(SPREAD) >> shift) as usize;
+            bits[bit / 64] |= 1 << (bit % 64);
+            let mask = slots.len() - 1;
+            let mut at = slot_of(gram) & mask;
+            while slots[at].count != 0 {
+                at = (at + 1) & mask;
+            }
+            slots[at] = Slot { gram, first: entries.len() as u32, count: same.len() as u32 };
+            entries.extend(same.iter().map(|(_, entry)| *entry));
+        }
+        let (slots, entries, bytes) = (slots.into(), entries.into(), bytes.into());
+        Self { way, shift, bits, slots, entries, bytes }
+    }
+
+    fn search<const WIDTH: usize, const STRIDE: usize>(
+        &self,
+        buffer: &[u8],
+        start: usize,
+        end: usize,
+        found: &mut impl FnMut(u32) -> bool,
+    ) -> bool {
+        let Some(last) = end.checked_sub(WIDTH).filter(|last| *last >= start) else {
+            return false;
+        };
+        let keep = (1u64 << (WIDTH * 8)) - 1;
+        let (bits, shift) = (&*self.bits, self.shift);
+        let probe = |window: &[u8; GRAM_PAD], at: usize| {
+            let mut word = [0; 8];
+            word.copy_from_slice(&window[at..at + 8]);
+            let bit = ((u64::from_le_bytes(word) & keep).wrapping_mul(SPREAD) >> shift) as usize;
+            bits[(bit / 64) & (bits.len() - 1)] >> (bit % 64) & 1
+        };
+        let mut at = start;
+        while at <= last {
+            let Some((window, _)) = buffer[at..].split_first_chunk::<GRAM_PAD>() else { break };
+            let hits = probe(window, 0)
+                | probe(window, STRIDE) << 1
+                | probe(window, 2 * STRIDE) << 2
+                | probe(window, 3 * STRIDE) << 3;
+            if hits != 0 && self.confirm::<WIDTH, STRIDE>(buffer, start, end, at, hits, found) {
+                return true;
+            }
+            at += 4 * STRIDE;
+        }
+        false
+    }
+
+    /// Looks closer at four probes of which some hit.
+    #[cold]
+    #[inline(never)]
+    fn confirm<const WIDTH: usize, const STRIDE: usize>(
+        &self,
+        buffer: &[u8],
+        start: usize,
+        end: usize,
+        at: usize,
+        hits: u64,
+        found: &mut impl FnMut(u32) -> bool,
+    ) -> bool {
+        for probe in (0..4).filter(|probe| hits >> probe & 1 == 1) {
+            let at = at + probe * STRIDE;
+            if at + WIDTH > end {
+                return false;
+            }
+            let mut word = [0; 8];
+            word[..WIDTH].copy_from_slice(&buffer[at..at + WIDTH]);
+            for entry in self.entries(u64::from_le_bytes(word)) {
+                let Some(from) = at.checked_sub(entry.offset as usize) else { continue };
+                let to = from + entry.length as usize;
+                let literal = &self.bytes[entry.start as usize..][..entry.length as usize];
+                if from >= start && to <= end && buffer[from..to] == *literal && found(entry.number)
+                {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    fn entries(&self, gram: u64) -> &[Entry] {
+        let mask = self.slots.len() - 1;
+        let mut at = slot_of(gram) & mask;
+        loop {
+            let slot = self.slots[at];
+            if slot.count == 0 {
+                return &[];
+            }
+            if slot.gram == gram {
+                return &self.entries[slot.first as usize..(slot.first + slot.count) as usize];
+            }
+            at = (at + 1) & mask;
+        }
+    }
+}
+
+/// Where the search for a gram begins.
+fn slot_of(gram: u64) -> usize {
+    (gram.wrapping_mul(SPREAD) >> 20) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(literals: &[String], text: &str) -> Vec<u32> {
+        let named = literals.iter().zip(0..).map(|(l, n)| (l.as_bytes(), 0, n));
+        let grams = Grams::new(named);
+        let mut buffer = b"ab".to_vec();
+        buffer.extend_from_slice(text.as_bytes());
+        let end = buffer.len();
+        buffer.extend_from_slice(&[b'a'; GRAM_PAD]);
+        let mut numbers = Vec::new();
+        grams.search(&buffer, 2, end, &mut |n| {
+            numbers.push(n);
+            false
+        });
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_literal_that_is_there_is_found_and_no_other(
+            literals in proptest::collection::vec("[ab]{1,14}", 1..20),
+            text in "[ab]{0,80}",
+        ) {
+            let expect: Vec<u32> = literals
+                .iter()
+                .zip(0..)
+                .filter(|(literal, _)| text.contains(literal.as_str()))
+                .map(|(_, number)| number)
+                .collect();
+            proptest::prop_assert_eq!(found(&literals, &text), expect);
+        }
+    }
+
+    #[test]
+    fn the_rarest_window_avoids_what_is_common() {
+        let rate = |gram: &[u8]| if gram.iter().all(|b| *b == b'a') { 0.9 } else { 0.1 };
+        assert_eq!(rarest_window(b"aaaaaaaaaaabcdefghi", &rate), (6, 0.1));
+    }
+}

@@ -1,0 +1,234 @@
+//! How common things are in events: what signs of rules are chosen by.
+//!
+//! Before the first event this is a guess from what logs are full of; afterwards it is counted in a
+//! sample of the events of each kind. A wrong figure makes detection slower, never wrong.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
+
+use foldhash::fast::FixedState;
+
+use super::grams::rarest_window;
+
+/// Values that a field must have been seen with before they are counted on.
+const VALUES_MIN: u32 = 16;
+
+/// Events that were looked at closely.
+#[derive(Clone, Debug, Default)]
+pub struct Sample {
+    /// The lowered record of each.
+    lines: Vec<Box<[u8]>>,
+    /// Number of the event from 1, field and canonical form of values.
+    values: Vec<(u32, u32, Box<[u8]>)>,
+}
+
+/// Bytes of a value, and of an event, that a sample keeps.
+const VALUE_BYTES: usize = 512;
+const LINE_BYTES: usize = 4 << 10;
+
+impl Sample {
+    /// Events in it.
+    pub fn events(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Begins with the next event.
+    pub fn event(&mut self, line: &[u8]) {
+        self.lines.push(line[..line.len().min(LINE_BYTES)].into());
+    }
+
+    /// Takes a value of a field of the event at hand.
+    pub fn value(&mut self, field: u32, canonical: &[u8]) {
+        let event = self.lines.len() as u32 + 1;
+        self.values.push((event, field, canonical[..canonical.len().min(VALUE_BYTES)].into()));
+    }
+}
+
+/// How common things are; by default a guess.
+#[derive(Clone, Debug, Default)]
+pub struct Rates {
+    fields: HashMap<u32, Counted, FixedState>,
+    lines: Counted,
+    events: u32,
+}
+
+/// What was counted in values of one field.
+#[derive(Clone, Debug, Default)]
+struct Counted {
+    values: u32,
+    /// Values with a byte that is not ASCII.
+    foreign: u32,
+    /// Events that have the field.
+    present: u32,
+    last_event: u32,
+    /// Values with a gram of three or four bytes.
+    grams: HashMap<u32, u32, FixedState>,
+    whole: HashMap<Box<[u8]>, u32, FixedState>,
+}
+
+impl Counted {
+    fn add(&mut self, value: &[u8], seen: &mut HashSet<u32, FixedState>) {
+        self.values += 1;
+        self.foreign += u32::from(!value.is_ascii());
+        seen.clear();
+        seen.extend(value.windows(4).chain(value.windows(3)).map(key));
+        for gram in &*seen {
+            *self.grams.entry(*gram).or_default() += 1;
+        }
+    }
+}
+
+/// A gram of up to four bytes as a number; those of three bytes end with a zero.
+fn key(gram: &[u8]) -> u32 {
+    let mut word = [0; 4];
+    let length = gram.len().min(4);
+    word[..length].copy_from_slice(&gram[..length]);
+    u32::from_le_bytes(word)
+}
+
+impl Rates {
+    /// Counted in a sample.
+    pub fn counted(sample: &Sample) -> Self {
+        let mut rates = Self { events: sample.events() as u32, ..Self::default() };
+        let mut seen = HashSet::default();
+        for (event, field, value) in &sample.values {
+            let counted = rates.fields.entry(*field).or_default();
+            counted.add(value, &mut seen);
+            *counted.whole.entry(value.clone()).or_default() += 1;
+            counted.present += u32::from(counted.last_event != *event);
+            counted.last_event = *event;
+        }
+        sample.lines.iter().for_each(|line| rates.lines.add(line, &mut seen));
+        rates
+    }
+
+    fn field(&self, field: Option<u32>) -> Option<&Counted> {
+        let counted = match field {
+            Some(field) => self.fields.get(&field)?,
+            None => &self.lines,
+        };
+        (counted.values >= VALUES_MIN).then_some(counted)
+    }
+
+    /// The share of events that have a field.
+    pub fn present(&self, field: u32) -> f64 {
+        match self.fields.get(&field) {
+            Some(counted) => f64::from(counted.present) / f64::from(self.events.max(1)),
+            None if self.events >= VALUES_MIN => 0.5 / f64::from(self.events),
+            None => 0.9,
+        }
+    }
+
+    /// The share of events in which a value of a field is this text.
+    pub fn equal(&self, field: u32, text: &[u8]) -> f64 {
+        match self.field(Some(field)) {
+            Some(counted) => {
+                let seen = counted.whole.get(text).copied().map_or(0.1, f64::from);
+                seen / f64::from(self.events.max(1))
+            }
+            None => self.present(field) * if text.len() <= 5 { 0.1 } else { 0.02 },
+        }
+    }
+
+    /// The share of events with a value that is not ASCII in a field.
+    pub fn foreign(&self, field: u32) -> f64 {
+        match self.field(Some(field)) {
+            Some(counted) => (f64::from(counted.foreign) + 0.1) / f64::from(counted.values),
+            None => self.present(field) * 0.05,
+        }
+    }
+
+    /// The share of values of a field, or of events, that contain a gram.
+    fn gram(&self, field: Option<u32>, gram: &[u8]) -> f64 {
+        let guess = if COMMON_GRAMS.contains(&key(gram)) { 0.3 } else { rarity(gram) };
+        match self.field(field) {
+            Some(counted) if gram.len() >= 3 => match counted.grams.get(&key(gram)) {
+                Some(seen) => f64::from(*seen) / f64::from(counted.values),
+                None => guess.min(0.1) * 0.5 / f64::from(counted.values),
+            },
+            _ => guess,
+        }
+    }
+
+    /// Where the window of a literal is that is best looked for, and the share of events in which it
+    /// is found.
+    pub fn contains(&self, field: Option<u32>, literal: &[u8]) -> (usize, f64) {
+        let (window, rate) = rarest_window(literal, &|gram| self.gram(field, gram));
+        let present = field.map_or(1.0, |field| self.present(field));
+        // Short grams are probed for at more places.
+        let probes = match literal.len() {
+            9.. => 0.0,
+            5.. => 0.001,
+            3.. => 0.003,
+            _ => 0.01,
+        };
+        (window, present * (rate + probes))
+    }
+}
+
+/// What logs are full of: a text that stands in one of these says little.
+const COMMON: &[&str] = &[
+    r"c:\\windows\\system32\\",
+    r"c:\\windows\\syswow64\\",
+    r"c:\\program files (x86)\\",
+    r"c:\\programdata\\microsoft\\",
+    r"c:\\users\\",
+    r"\\appdata\\local\\temp\\",
+    r"\\appdata\\roaming\\",
+    r"hklm\\software\\microsoft\\windows\\currentversion\\",
+    r"hklm\\system\\currentcontrolset\\services\\",
+    r"\\windowspowershell\\v1.0\\powershell.exe",
+    r"\\cmd.exe /c ",
+    r"\\svchost.exe -k ",
+    r"\\rundll32.exe",
+    r"\\explorer.exe",
+    ".dll",
+    "microsoft® windows® operating system",
+    "microsoft corporation",
+    "authenticated ",
+    "https://www.",
+    "http://",
+    "/usr/bin/",
+    "/usr/sbin/",
+    "/bin/bash -c ",
+    "localhost",
+    "127.0.0.1",
+    "0x00000000",
+    "user",
+    "name",
+    "server",
+    "service",
+    "process",
+    "system",
+    "network",
+    "account",
+    "windows",
+    "message",
+    "event",
+    "2026-",
+    "2025-",
+    "2024-",
+    "t00:00:00",
+    ".000z",
+];
+
+/// The grams of these.
+static COMMON_GRAMS: LazyLock<HashSet<u32, FixedState>> = LazyLock::new(|| {
+    let grams = |text: &&'static str| {
+        let text = text.as_bytes();
+        text.windows(4).chain(text.windows(3)).map(key)
+    };
+    COMMON.iter().flat_map(grams).collect()
+});
+
+/// About how many values contain a gram that nothing is known of: fewer the longer it is, and the less
+/// usual its characters are.
+fn rarity(gram: &[u8]) -> f64 {
+    let usual = |byte: &u8| match byte {
+        b'e' | b'a' | b'i' | b'o' | b's' | b'n' | b't' | b'r' | b' ' | b'\\' | b'.' => 0.5,
+        b'c' | b'd' | b'l' | b'm' | b'p' | b'u' | b'w' | b'0'..=b'9' => 0.35,
+        b'b' | b'f' | b'g' | b'h' | b'v' | b'y' | b'-' | b'/' | b':' => 0.25,
+        _ => 0.12,
+    };
+    gram.iter().map(usual).product()
+}

@@ -1,0 +1,139 @@
+//! One event without a tree: the bytes of its record, and where in it things are.
+
+use std::borrow::Cow;
+
+use super::{Event, FieldPath, Kind, Scalar, VIEW_PAD, Value, View};
+
+/// One event: its record and where in it things are.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'r> {
+    /// The record that the view was made of.
+    pub record: &'r [u8],
+    /// Where its scalars are.
+    pub view: &'r View,
+    /// Whether keys may stand in the record twice, so that a scalar of it may not count.
+    pub raw: bool,
+}
+
+impl<'r> Facts<'r> {
+    /// A scalar's bytes in the record.
+    pub fn token(self, scalar: Scalar) -> &'r [u8] {
+        &self.record[scalar.start as usize..scalar.end as usize]
+    }
+
+    /// A scalar's bytes in the lowered record.
+    pub fn lowered(self, scalar: Scalar) -> &'r [u8] {
+        &self.view.low[VIEW_PAD + scalar.start as usize..VIEW_PAD + scalar.end as usize]
+    }
+
+    /// Whether a string is written otherwise than with the escapes that JSON must have, or with letters
+    /// that are not ASCII: its lowered bytes are not its folded text then.
+    pub fn is_unusual(self, scalar: Scalar) -> bool {
+        self.view.is_unusual(scalar.start, scalar.end) && is_unusual(self.token(scalar))
+    }
+
+    /// The scalar as a value.
+    pub fn value(self, scalar: Scalar) -> Value<'r> {
+        match scalar.kind {
+            Kind::Null => Value::Null,
+            Kind::True => Value::Bool(true),
+            Kind::False => Value::Bool(false),
+            // It was checked when the record was read.
+            Kind::Int | Kind::Number => {
+                serde_json::from_slice(self.token(scalar)).unwrap_or(Value::Null)
+            }
+            Kind::Str => Value::Str(self.string(scalar)),
+        }
+    }
+
+    /// The text of a string.
+    pub fn string(self, scalar: Scalar) -> Cow<'r, str> {
+        let token = self.token(scalar);
+        if memchr::memchr(b'\\', token).is_none() {
+            return String::from_utf8_lossy(token);
+        }
+        let mut quoted = Vec::with_capacity(token.len() + 2);
+        quoted.push(b'"');
+        quoted.extend_from_slice(token);
+        quoted.push(b'"');
+        serde_json::from_slice::<String>(&quoted).unwrap_or_default().into()
+    }
+}
+
+fn is_unusual(token: &[u8]) -> bool {
+    let usual = |b: &u8| matches!(b, b'\\' | b'"' | b'n' | b'r' | b't');
+    let mut rest = token;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        if !rest.get(at + 1).is_some_and(usual) {
+            return true;
+        }
+        rest = &rest[at + 2..];
+    }
+    !token.is_ascii()
+}
+
+/// A record of nothing but the scalars of an event that was decoded into a tree.
+#[derive(Clone, Debug, Default)]
+pub struct Rewritten {
+    record: Vec<u8>,
+    view: View,
+}
+
+impl Rewritten {
+    /// Writes an event anew; `fields` are the fields by number.
+    pub fn of<'r>(&'r mut self, event: &Event<'_>, fields: &[FieldPath]) -> Facts<'r> {
+        self.record.clear();
+        self.view.begin(fields.len());
+        for (number, field) in (0..).zip(fields) {
+            let found = event.find(field);
+            if found.present {
+                self.view.touch(number);
+            }
+            for value in found.values {
+                let (kind, start, end) = self.write(value);
+                if let Some(kind) = kind {
+                    self.view.push_to(number, kind, start, end);
+                }
+            }
+        }
+        self.view.begin_said();
+        for value in event.scalars() {
+            if let (Some(kind), start, end) = self.write(value) {
+                self.view.push(kind, start, end);
+            }
+        }
+        self.lower();
+        Facts { record: &self.record, view: &self.view, raw: false }
+    }
+
+    /// Appends a scalar's token; arrays and objects have none.
+    fn write(&mut self, value: &Value<'_>) -> (Option<Kind>, u32, u32) {
+        let start = self.record.len() as u32;
+        let (kind, quotes) = match value {
+            Value::Null => (Kind::Null, 0),
+            Value::Bool(true) => (Kind::True, 0),
+            Value::Bool(false) => (Kind::False, 0),
+            Value::Int(n) if n.unsigned_abs() < 1_000_000_000_000_000_000 => (Kind::Int, 0),
+            Value::Int(_) | Value::UInt(_) | Value::Float(_) => (Kind::Number, 0),
+            Value::Str(_) => (Kind::Str, 1),
+            Value::Array(_) | Value::Object(_) => return (None, start, start),
+        };
+        // Writing to memory does not fail.
+        serde_json::to_writer(&mut self.record, value).unwrap_or_default();
+        let end = self.record.len() as u32;
+        self.record.push(b'\n');
+        (Some(kind), start + quotes, end - quotes)
+    }
+
+    fn lower(&mut self) {
+        let low = &mut self.view.low;
+        low.clear();
+        low.resize(VIEW_PAD, 0);
+        low.extend_from_slice(&self.record);
+        low.make_ascii_lowercase();
+        low.resize(low.len() + VIEW_PAD, 0);
+        // Values that are not are told apart when they are looked at.
+        self.view.unusual.clear();
+        self.view.unusual.resize(self.record.len() / 4096 + 1, u64::MAX);
+    }
+}
