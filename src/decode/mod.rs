@@ -6,6 +6,7 @@
 mod clock;
 mod json;
 mod mapping;
+pub mod scan;
 mod shape;
 mod syslog;
 mod table;

@@ -1,0 +1,271 @@
+//! The second pass over a record: its grammar outside of strings, and what is the value of what.
+//!
+//! `None` means that the slow way has to read the record. Strings are never looked into: the first
+//! pass has found where they end.
+
+use super::index::Index;
+use super::keys::{Keys, NONE, ROOT, STOP, Words};
+use crate::event::{Kind, View};
+
+/// Containers in each other that are gone into; serde_json takes 127.
+const DEPTH_MAX: u32 = 100;
+
+/// Digits that an integer may have to be sure to fit in an i64.
+const INT_DIGITS_MAX: usize = 18;
+
+/// Bytes of a number that is no such integer, and digits of its exponent, so that it surely is below
+/// what an f64 can hold.
+const NUMBER_BYTES_MAX: usize = 100;
+const EXPONENT_DIGITS_MAX: usize = 2;
+
+/// When a key was last met, by the number of the object around it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    /// The key itself.
+    key: u32,
+    /// A flat key with dots whose first segment it is.
+    rival: u32,
+}
+
+/// One record being read.
+pub(super) struct Walk<'w> {
+    pub keys: &'w Keys,
+    pub record: &'w [u8],
+    pub index: &'w Index,
+    pub view: &'w mut View,
+    pub seen: &'w mut [Seen],
+    /// How many objects were read, ever.
+    pub objects: &'w mut u32,
+}
+
+/// Where the walk is: the next byte, and the next of the indexed places.
+#[derive(Clone, Copy)]
+struct At {
+    byte: usize,
+    place: usize,
+}
+
+/// What a value is part of: the field whose value it is, and the object that it is if it is one.
+#[derive(Clone, Copy)]
+struct Role {
+    field: u32,
+    object: u32,
+}
+
+const NO_ROLE: Role = Role { field: NONE, object: NONE };
+
+impl Walk<'_> {
+    /// Reads the whole record.
+    pub fn record(mut self) -> Option<()> {
+        let mut byte = 0;
+        if self.solid(&mut byte)? != b'{' {
+            return None;
+        }
+        let end = self.object(At { byte: byte + 1, place: 1 }, ROOT, DEPTH_MAX)?.byte;
+        self.record[end..].iter().all(|b| is_space(*b)).then_some(())
+    }
+
+    /// The byte at a position, or the first behind it that is no whitespace.
+    #[inline(always)]
+    fn solid(&self, byte: &mut usize) -> Option<u8> {
+        loop {
+            let found = *self.record.get(*byte)?;
+            if found > b' ' || !is_space(found) {
+                return Some(found);
+            }
+            *byte += 1;
+        }
+    }
+
+    #[inline(always)]
+    fn place(&self, number: usize) -> Option<usize> {
+        let place = *self.index.places.get(number)?;
+        (number < self.index.count).then_some(place as usize)
+    }
+
+    /// Reads an object from behind its bracket.
+    fn object(&mut self, mut at: At, object: u32, depth: u32) -> Option<At> {
+        *self.objects += 1;
+        let instance = *self.objects;
+        let mut byte = self.solid(&mut at.byte)?;
+        if byte == b'}' {
+            return Some(At { byte: at.byte + 1, place: at.place + 1 });
+        }
+        loop {
+            if byte != b'"' {
+                return None;
+            }
+            let end = self.place(at.place + 1)?;
+            let role = self.key(at.byte + 1, end, object, instance)?;
+            at = At { byte: end + 1, place: at.place + 2 };
+            if self.solid(&mut at.byte)? != b':' {
+                return None;
+            }
+            at.byte += 1;
+            at = self.value(at, role, depth)?;
+            match self.solid(&mut at.byte)? {
+                b',' => at.byte += 1,
+                b'}' => return Some(At { byte: at.byte + 1, place: at.place + 1 }),
+                _ => return None,
+            }
+            byte = self.solid(&mut at.byte)?;
+        }
+    }
+
+    /// Reads an array from behind its bracket; its items have the role that it has.
+    fn array(&mut self, mut at: At, role: Role, depth: u32) -> Option<At> {
+        if self.solid(&mut at.byte)? == b']' {
+            return Some(At { byte: at.byte + 1, place: at.place + 1 });
+        }
+        loop {
+            at = self.value(at, role, depth)?;
+            match self.solid(&mut at.byte)? {
+                b',' => at.byte += 1,
+                b']' => return Some(At { byte: at.byte + 1, place: at.place + 1 }),
+                _ => return None,
+            }
+        }
+    }
+
+    /// What a key of an object begins.
+    #[inline(always)]
+    fn key(&mut self, start: usize, end: usize, object: u32, instance: u32) -> Option<Role> {
+        if !self.is_plain(start, end - start) {
+            return None;
+        }
+        if object == NONE {
+            return Some(NO_ROLE);
+        }
+        let words = Words::new(self.record, start, end);
+        let name = &self.record[start..end];
+        if object == ROOT && self.keys.stops(words, name) {
+            return None;
+        }
+        let Some((number, key)) = self.keys.find(object, words, name) else { return Some(NO_ROLE) };
+        let seen = &mut self.seen[number];
+        if key.way == STOP || seen.key == instance || seen.rival == instance {
+            return None;
+        }
+        seen.key = instance;
+        if key.rival != NONE {
+            let way = &mut self.seen[key.rival as usize];
+            if way.key == instance {
+                return None;
+            }
+            way.rival = instance;
+        }
+        Some(Role { field: key.field, object: key.way })
+    }
+
+    /// Whether a key is not empty and has neither spaces nor escapes.
+    #[inline(always)]
+    fn is_plain(&self, start: usize, length: usize) -> bool {
+        let marks = self.index.marks.get(start / 8..).and_then(|bytes| bytes.first_chunk());
+        match marks {
+            Some(marks) if (1..=56).contains(&length) => {
+                u64::from_le_bytes(*marks) >> (start % 8) << (64 - length) == 0
+            }
+            _ => {
+                length > 0 && !self.record[start..start + length].iter().any(|b| b" \\".contains(b))
+            }
+        }
+    }
+
+    /// Reads a value; there may be whitespace before it.
+    #[inline(always)]
+    fn value(&mut self, mut at: At, role: Role, depth: u32) -> Option<At> {
+        let (kind, end) = match self.solid(&mut at.byte)? {
+            b'"' => {
+                let end = self.place(at.place + 1)?;
+                self.push(role.field, Kind::Str, at.byte + 1, end);
+                return Some(At { byte: end + 1, place: at.place + 2 });
+            }
+            bracket @ (b'{' | b'[') => return self.container(bracket, at, role, depth),
+            b't' => (Kind::True, self.literal(at.byte, b"true")?),
+            b'f' => (Kind::False, self.literal(at.byte, b"false")?),
+            b'n' => (Kind::Null, self.literal(at.byte, b"null")?),
+            _ => number(self.record, at.byte)?,
+        };
+        self.push(role.field, kind, at.byte, end);
+        Some(At { byte: end, place: at.place })
+    }
+
+    fn container(&mut self, bracket: u8, at: At, role: Role, depth: u32) -> Option<At> {
+        let depth = depth.checked_sub(1).filter(|left| *left > 0)?;
+        if role.field != NONE {
+            self.view.touch(role.field);
+        }
+        let behind = At { byte: at.byte + 1, place: at.place + 1 };
+        match bracket {
+            b'{' => self.object(behind, role.object, depth),
+            _ => self.array(behind, role, depth),
+        }
+    }
+
+    #[inline(always)]
+    fn push(&mut self, field: u32, kind: Kind, start: usize, end: usize) {
+        let (start, end) = (start as u32, end as u32);
+        match field {
+            NONE => self.view.push(kind, start, end),
+            field => self.view.push_to(field, kind, start, end),
+        }
+    }
+
+    fn literal(&self, at: usize, word: &[u8]) -> Option<usize> {
+        let end = at + word.len();
+        (self.record.get(at..end)? == word).then_some(end)
+    }
+}
+
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+/// The kind and the end of the number at `at`.
+#[inline(always)]
+fn number(text: &[u8], at: usize) -> Option<(Kind, usize)> {
+    let minus = usize::from(text[at] == b'-');
+    let start = at + minus;
+    let end = digits(text, start);
+    let zero = text.get(start) == Some(&b'0');
+    if end == start || zero && end > start + 1 {
+        return None;
+    }
+    if matches!(text.get(end), Some(b'.' | b'e' | b'E')) {
+        return fraction(text, at, end);
+    }
+    match end - start {
+        1..=INT_DIGITS_MAX if !zero || minus == 0 => Some((Kind::Int, end)),
+        1..=NUMBER_BYTES_MAX => Some((Kind::Number, end)),
+        _ => None,
+    }
+}
+
+/// The same, of one that has a fraction or an exponent at `at`.
+fn fraction(text: &[u8], start: usize, mut at: usize) -> Option<(Kind, usize)> {
+    if text.get(at) == Some(&b'.') {
+        let end = digits(text, at + 1);
+        if end == at + 1 {
+            return None;
+        }
+        at = end;
+    }
+    if matches!(text.get(at), Some(b'e' | b'E')) {
+        at += 1 + usize::from(matches!(text.get(at + 1), Some(b'+' | b'-')));
+        let end = digits(text, at);
+        if !(1..=EXPONENT_DIGITS_MAX).contains(&(end - at)) {
+            return None;
+        }
+        at = end;
+    }
+    (at - start <= NUMBER_BYTES_MAX).then_some((Kind::Number, at))
+}
+
+/// Behind the digits that begin at `at`.
+#[inline(always)]
+fn digits(text: &[u8], mut at: usize) -> usize {
+    while text.get(at).is_some_and(u8::is_ascii_digit) {
+        at += 1;
+    }
+    at
+}
