@@ -12,6 +12,10 @@
 
 #![deny(missing_docs, unsafe_code)]
 
+// What the unit tests share with `tests/` and `fuzz/` names the crate as those do.
+#[cfg(test)]
+extern crate self as watchfire;
+
 pub mod limits;
 
 pub mod ids;

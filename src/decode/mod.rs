@@ -7,7 +7,7 @@ mod clock;
 mod json;
 mod mapping;
 mod reader;
-mod scan;
+pub mod scan;
 mod shape;
 mod syslog;
 mod table;
@@ -20,7 +20,6 @@ use std::fmt;
 pub use clock::{EventClock, TIME_FIELDS};
 pub use mapping::{Mapping, MappingError, shipped_mappings};
 pub use reader::{Known, Read, Reader};
-pub use scan::{ScanScratch, Scanner};
 pub use table::{Table, TableError, Tables, shipped_tables};
 pub use tag::{Part, Tag, TagOrigin};
 

@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
+use super::scan::{ScanScratch, Scanner};
 use super::table::Wanted;
-use super::{Decoder, Format, ScanScratch, Scanner, TagOrigin, windows};
+use super::{Decoder, Format, TagOrigin, windows};
 use crate::event::{EventSource, Facts, FieldPath, Kind, Scalar, View};
 use crate::limits::{EVENT_BYTES_MAX, SIGNATURES_MAX};
 use crate::time::Timestamp;

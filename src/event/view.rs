@@ -51,7 +51,8 @@ struct Head {
 /// The scalars of one record, and which fields they are.
 #[derive(Clone, Debug, Default)]
 pub struct View {
-    /// The record with ASCII letters in lower case, from [`VIEW_PAD`] on, and as much behind it.
+    /// The record with ASCII letters in lower case, from [`VIEW_PAD`] on, and at least as much behind
+    /// it.
     pub low: Vec<u8>,
     /// A bit for each 64 bytes of the record: whether they hold a byte that is not ASCII, or an escape
     /// other than `\\`, `\"`, `\n`, `\r`, `\t`.

@@ -36,40 +36,58 @@ pub(super) struct Index {
     /// A bit for each byte: whether it may not be in a key, being a space or a backslash. There are
     /// 64 zero bits behind the last block.
     pub marks: Vec<u8>,
-    /// The blocks from the first that is not ASCII to behind the last.
-    high: std::ops::Range<usize>,
+    /// Whether some bytes are not ASCII.
+    high: bool,
 }
 
 impl Index {
     /// Makes room for a record of that length, here and in the view.
     pub fn begin(&mut self, length: usize, view: &mut View) {
         let blocks = length / BLOCK + 1;
-        if self.places.len() < (blocks + 1) * BLOCK {
-            self.places.resize((blocks + 1) * BLOCK, 0);
-        }
-        self.marks.resize((blocks + 1) * 8, 0);
-        view.low.resize(VIEW_PAD + length + VIEW_PAD, 0);
+        grow(&mut self.places, (blocks + 1) * BLOCK);
+        grow(&mut self.marks, (blocks + 1) * 8);
+        grow(&mut view.low, VIEW_PAD + length + VIEW_PAD);
+        grow(&mut view.unusual, blocks / 64 + 1);
         view.low[..VIEW_PAD].fill(0);
-        view.unusual.clear();
-        view.unusual.resize(blocks / 64 + 1, 0);
-        self.count = 0;
-        self.high = 0..0;
     }
 
-    /// Whether the bytes that are not ASCII are UTF-8; what is around them is ASCII.
-    pub fn is_utf8(&self, record: &[u8]) -> bool {
-        let end = (self.high.end * BLOCK).min(record.len());
-        self.high.is_empty() || std::str::from_utf8(&record[self.high.start * BLOCK..end]).is_ok()
+    /// Whether the bytes that are not ASCII are UTF-8. All of them are in unusual blocks, and what is
+    /// around those is ASCII.
+    pub fn is_utf8(&self, record: &[u8], view: &View) -> bool {
+        if !self.high {
+            return true;
+        }
+        let blocks = record.len().div_ceil(BLOCK);
+        let unusual = |block: &usize| view.unusual[block / 64] >> (block % 64) & 1 == 1;
+        let first = (0..blocks).find(unusual).unwrap_or(0);
+        let last = (first..blocks).rfind(unusual).unwrap_or(first);
+        let end = ((last + 1) * BLOCK).min(record.len());
+        std::str::from_utf8(&record[first * BLOCK..end]).is_ok()
     }
 }
 
-/// What one block leaves to the next.
+/// Makes a buffer at least that long; what earlier records left stays in it.
+fn grow<T: Default + Clone>(buffer: &mut Vec<T>, length: usize) {
+    if buffer.len() < length {
+        buffer.resize(length, T::default());
+    }
+}
+
+/// What the blocks so far have left to the next.
 #[derive(Default)]
-struct Carry {
+struct Pass {
     /// 1 if the next byte is escaped.
     escaped: u64,
     /// All ones if the next byte is in a string.
     inside: u64,
+    /// Control characters in strings, or a bad escape.
+    refused: u64,
+    /// Which of up to 64 blocks are unusual, the last one lowest.
+    unusual: u64,
+    /// Bytes that are not ASCII.
+    high: u64,
+    /// How many places were found.
+    count: usize,
     /// Where the `u` of the second half of a surrogate pair stands.
     pair: usize,
 }
@@ -87,45 +105,97 @@ pub(super) fn read(
     parity: impl Fn(u64) -> u64,
     put: impl Fn(u64, u32, &mut [u32; BLOCK]),
 ) -> bool {
-    let mut carry = Carry::default();
-    let mut refused = 0;
-    let mut padded = [0; BLOCK];
+    let Index { places, count, marks, high } = index;
+    let (low, unusual) = (&mut view.low[VIEW_PAD..], &mut view.unusual[..]);
     let (blocks, tail) = record.as_chunks::<BLOCK>();
-    padded[..tail.len()].copy_from_slice(tail);
-    let lows = view.low[VIEW_PAD..].as_chunks_mut::<BLOCK>().0.iter_mut();
-    let marks = index.marks.as_chunks_mut::<8>().0.iter_mut();
-    let all = blocks.iter().chain([&padded]).zip(lows).zip(marks);
-    for (number, ((bytes, low), mark)) in all.enumerate() {
+    let (marks, _) = marks.as_chunks_mut::<8>();
+    let mut pass = Pass::default();
+    let lows = low.as_chunks_mut::<BLOCK>().0.iter_mut();
+    for (number, ((bytes, low), mark)) in blocks.iter().zip(lows).zip(&mut *marks).enumerate() {
         let block = look(bytes, low);
         *mark = (block.spaces | block.backslashes).to_le_bytes();
-        let (mut quotes, mut unusual) = (block.quotes, block.high != 0);
-        if block.high != 0 {
-            let first = if index.high.is_empty() { number } else { index.high.start };
-            index.high = first..number + 1;
+        pass.take(block, number * BLOCK, record, places, &parity, &put);
+        if number % 64 == 63 {
+            unusual[number / 64] = pass.unusual.reverse_bits();
         }
-        if block.backslashes | carry.escaped != 0 {
-            let escaped = escaped(block.backslashes, &mut carry.escaped);
-            let others = escaped & !block.backslashes & !block.quotes;
-            quotes &= !escaped;
-            if others != 0 {
-                match escapes(record, number * BLOCK, others, &mut carry.pair) {
-                    Some(found) => unusual |= found,
-                    None => return false,
+    }
+    let full = blocks.len();
+    let block = last(record, low, tail.len(), &look);
+    marks[full] = (block.spaces | block.backslashes).to_le_bytes();
+    marks[full + 1] = [0; 8];
+    pass.take(block, full * BLOCK, record, places, &parity, &put);
+    unusual[full / 64] = pass.unusual.reverse_bits() >> (63 - full % 64);
+    low[record.len()..][..VIEW_PAD].fill(0);
+    *count = pass.count;
+    *high = pass.high != 0;
+    pass.refused | pass.inside == 0
+}
+
+/// What stands in the last bytes, which are fewer than a block: looked at together with those before
+/// them, which saves a copy, or with zeros behind a short record.
+#[inline(always)]
+fn last(
+    record: &[u8],
+    low: &mut [u8],
+    length: usize,
+    look: &impl Fn(&[u8; BLOCK], &mut [u8; BLOCK]) -> Block,
+) -> Block {
+    let from = record.len().saturating_sub(BLOCK);
+    let (block, before) = match (record[from..].first_chunk(), low[from..].first_chunk_mut()) {
+        (Some(bytes), Some(low)) => (look(bytes, low), BLOCK - length),
+        (_, low) => {
+            let mut padded = [0; BLOCK];
+            padded[..length].copy_from_slice(record);
+            (low.map(|low| look(&padded, low)).unwrap_or_default(), 0)
+        }
+    };
+    let cut = |bits: u64| if before < BLOCK { bits >> before } else { 0 };
+    Block {
+        quotes: cut(block.quotes),
+        backslashes: cut(block.backslashes),
+        brackets: cut(block.brackets),
+        controls: cut(block.controls),
+        spaces: cut(block.spaces),
+        high: cut(block.high),
+    }
+}
+
+impl Pass {
+    /// Takes the next block, which begins at `base`.
+    #[inline(always)]
+    fn take(
+        &mut self,
+        block: Block,
+        base: usize,
+        record: &[u8],
+        places: &mut [u32],
+        parity: &impl Fn(u64) -> u64,
+        put: &impl Fn(u64, u32, &mut [u32; BLOCK]),
+    ) {
+        let escaped = escaped(block.backslashes, &mut self.escaped);
+        let others = escaped & !block.backslashes & !block.quotes;
+        let mut unusual = block.high != 0;
+        if others != 0 {
+            match escapes(record, base, others, self.pair) {
+                Some((found, pair)) => {
+                    unusual |= found;
+                    self.pair = pair;
                 }
+                None => self.refused = 1,
             }
         }
-        let inside = parity(quotes) ^ carry.inside;
-        carry.inside = (inside as i64 >> 63) as u64;
-        refused |= block.controls & inside;
-        view.unusual[number / 64] |= u64::from(unusual) << (number % 64);
-        let places = quotes | (block.brackets & !inside);
-        let Some(room) = index.places[index.count..].first_chunk_mut() else { return false };
-        put(places, (number * BLOCK) as u32, room);
-        index.count += places.count_ones() as usize;
+        self.high |= block.high;
+        self.unusual = self.unusual << 1 | u64::from(unusual);
+        let quotes = block.quotes & !escaped;
+        let inside = parity(quotes) ^ self.inside;
+        self.inside = (inside as i64 >> 63) as u64;
+        self.refused |= block.controls & inside;
+        let found = quotes | (block.brackets & !inside);
+        let room = places.get_mut(self.count..).and_then(|room| room.first_chunk_mut());
+        let Some(room) = room else { return self.refused = 1 };
+        put(found, base as u32, room);
+        self.count += found.count_ones() as usize;
     }
-    view.low[VIEW_PAD + record.len()..].fill(0);
-    index.marks[(blocks.len() + 1) * 8..].fill(0);
-    refused | carry.inside == 0
 }
 
 /// Which bytes follow a backslash that is not itself escaped. Adding up from the start of each run of
@@ -139,8 +209,9 @@ fn escaped(backslashes: u64, carry: &mut u64) -> u64 {
     escaped
 }
 
-/// Checks escapes other than `\\` and `\"`: whether some are unusual, `None` if one is bad.
-fn escapes(record: &[u8], base: usize, mut bits: u64, pair: &mut usize) -> Option<bool> {
+/// Checks escapes other than `\\` and `\"`: whether some are unusual, and where the second half of a
+/// surrogate pair is to come; `None` if one is bad.
+fn escapes(record: &[u8], base: usize, mut bits: u64, mut pair: usize) -> Option<(bool, usize)> {
     let mut unusual = false;
     while bits != 0 {
         let at = base + bits.trailing_zeros() as usize;
@@ -148,12 +219,12 @@ fn escapes(record: &[u8], base: usize, mut bits: u64, pair: &mut usize) -> Optio
         match record.get(at)? {
             b'n' | b'r' | b't' => continue,
             b'/' | b'b' | b'f' => {}
-            b'u' => unicode(record, at, pair)?,
+            b'u' => unicode(record, at, &mut pair)?,
             _ => return None,
         }
         unusual = true;
     }
-    Some(unusual)
+    Some((unusual, pair))
 }
 
 /// Checks the escape whose `u` is at `at`: four hexadecimal digits, and surrogates in pairs only.

@@ -20,54 +20,71 @@ pub(super) const STOP: u32 = u32::MAX - 1;
 /// Any odd number with well mixed bits: 2^64 over the golden ratio.
 const MIX: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// A key as it is compared: its first and last eight bytes, which overlap, or are the same, if it is
-/// short; then there are zeros behind it.
+/// Keeps that many bytes of a word.
+const MASKS: [u64; 9] = {
+    let mut masks = [u64::MAX; 9];
+    let mut bytes = 0;
+    while bytes < 8 {
+        masks[bytes] = (1 << (8 * bytes)) - 1;
+        bytes += 1;
+    }
+    masks
+};
+
+/// A key as it is compared first: all of it up to 16 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Words {
+    /// The first eight bytes; zeros are behind a shorter key.
     head: u64,
+    /// The last eight bytes; the same as `head` of a shorter key.
     tail: u64,
-    length: usize,
+    /// The length, and the object that the key is of.
+    tag: u64,
 }
 
 impl Words {
-    /// Of a key that is not empty and lies in `text`.
+    /// Of a key of an object, from `start` in `text`.
     #[inline(always)]
-    pub fn new(text: &[u8], start: usize, end: usize) -> Self {
-        let length = end - start;
-        let head = text.get(start..start + 8).and_then(|bytes| bytes.first_chunk());
-        let tail = text.get(end.wrapping_sub(8)..end).and_then(|bytes| bytes.first_chunk());
+    pub fn new(text: &[u8], start: usize, length: usize, object: u32) -> Self {
+        let word = |at: usize| text.get(at..at + 8).and_then(|bytes| bytes.first_chunk());
+        let (head, tail) = (word(start), word(start + length.saturating_sub(8)));
         let (Some(head), Some(tail)) = (head, tail) else {
-            return Self::near_an_end(&text[start..end]);
+            return Self::short(&text[start..start + length], object);
         };
-        let spare = 64 - 8 * length.min(8) as u32;
+        let mask = MASKS[length.min(8)];
         Self {
-            head: u64::from_le_bytes(*head) << spare >> spare,
-            tail: u64::from_le_bytes(*tail) >> spare,
-            length,
+            head: u64::from_le_bytes(*head) & mask,
+            tail: u64::from_le_bytes(*tail) & mask,
+            tag: tag(length, object),
         }
     }
 
+    /// Of a key with less than eight bytes from its start to the end of the text.
     #[cold]
-    fn near_an_end(key: &[u8]) -> Self {
-        let (mut head, mut tail) = ([0; 8], [0; 8]);
-        let short = key.len().min(8);
-        head[..short].copy_from_slice(&key[..short]);
-        tail[..short].copy_from_slice(&key[key.len() - short..]);
-        Self { head: u64::from_le_bytes(head), tail: u64::from_le_bytes(tail), length: key.len() }
+    fn short(key: &[u8], object: u32) -> Self {
+        let mut padded = [0; 8];
+        padded[..key.len()].copy_from_slice(key);
+        let head = u64::from_le_bytes(padded);
+        Self { head, tail: head, tag: tag(key.len(), object) }
     }
 
     #[inline(always)]
-    fn hash(self, object: u32) -> u64 {
-        let extra = (self.length as u64) << 56 | u64::from(object) << 32;
-        (self.head ^ self.tail.rotate_left(23) ^ extra).wrapping_mul(MIX)
+    fn hash(self) -> u64 {
+        (self.head ^ self.tail.rotate_left(23) ^ self.tag.rotate_left(56)).wrapping_mul(MIX)
     }
+}
+
+/// Keys and objects are fewer than 2^32.
+fn tag(length: usize, object: u32) -> u64 {
+    length as u64 | u64::from(object) << 32
 }
 
 /// A key of an object on the way to a wanted field.
 #[derive(Clone, Debug)]
 pub(super) struct Key {
     words: Words,
-    object: u32,
+    /// Bytes 8 to 15.
+    middle: u64,
     /// The field whose value it has.
     pub field: u32,
     /// The object that is below it, or [`STOP`].
@@ -77,12 +94,18 @@ pub(super) struct Key {
     name: Box<str>,
 }
 
-/// How keys may begin that must be read the slow way.
-#[derive(Clone, Debug)]
-struct Prefix {
-    head: u64,
-    mask: u64,
-    name: Box<str>,
+impl Key {
+    /// Whether what the words leave out of the name is the same, too.
+    #[inline(always)]
+    fn continues(&self, name: &[u8]) -> bool {
+        match name {
+            [_, _, _, _, _, _, _, _, rest @ ..] if name.len() > 16 => {
+                let middle = rest.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+                middle == Some(self.middle) && (name.len() <= 24 || self.name.as_bytes() == name)
+            }
+            _ => true,
+        }
+    }
 }
 
 /// The keys that are looked for.
@@ -92,7 +115,9 @@ pub(super) struct Keys {
     /// Open addressing: a key's number plus one, or 0. A power of two, mostly empty.
     slots: Vec<u32>,
     shift: u32,
-    prefixes: Vec<Prefix>,
+    prefixes: Vec<Box<str>>,
+    /// A bit for the last six bits of the first byte of each prefix.
+    starts: u64,
     fields: usize,
 }
 
@@ -109,16 +134,21 @@ impl Keys {
         }
         let slots = (tree.keys.len() * 8).next_power_of_two().max(64);
         let shift = 64 - slots.trailing_zeros();
-        let prefixes = stop_prefixes.iter().map(|name| Prefix::new(name)).collect();
         let slots = vec![0; slots];
-        let mut all = Self { keys: tree.keys, slots, shift, prefixes, fields: fields.len() };
+        let mut all = Self {
+            keys: tree.keys,
+            slots,
+            shift,
+            prefixes: stop_prefixes.iter().map(|name| (*name).into()).collect(),
+            starts: stop_prefixes.iter().fold(0, |all, name| all | starts(name)),
+            fields: fields.len(),
+        };
         (0..all.keys.len()).for_each(|key| all.place(key));
         all
     }
 
     fn place(&mut self, key: usize) {
-        let Key { words, object, .. } = self.keys[key];
-        let mut slot = (words.hash(object) >> self.shift) as usize;
+        let mut slot = (self.keys[key].words.hash() >> self.shift) as usize;
         while self.slots[slot] != 0 {
             slot = (slot + 1) & (self.slots.len() - 1);
         }
@@ -135,15 +165,14 @@ impl Keys {
         self.keys.len()
     }
 
-    /// The key of an object, and its number.
+    /// The key of that name, and its number.
     #[inline(always)]
-    pub fn find(&self, object: u32, words: Words, name: &[u8]) -> Option<(usize, &Key)> {
-        let mut slot = (words.hash(object) >> self.shift) as usize;
+    pub fn find(&self, words: Words, name: &[u8]) -> Option<(usize, &Key)> {
+        let mut slot = (words.hash() >> self.shift) as usize;
         loop {
             let number = (self.slots[slot] as usize).checked_sub(1)?;
             let key = &self.keys[number];
-            let same = key.words == words && key.object == object;
-            if same && (words.length <= 16 || key.name.as_bytes() == name) {
+            if key.words == words && key.continues(name) {
                 return Some((number, key));
             }
             slot = (slot + 1) & (self.slots.len() - 1);
@@ -153,17 +182,14 @@ impl Keys {
     /// Whether a key at the top starts so that the slow way must read it.
     #[inline(always)]
     pub fn stops(&self, words: Words, name: &[u8]) -> bool {
-        let starts = |prefix: &Prefix| words.head & prefix.mask == prefix.head;
-        self.prefixes.iter().any(|p| starts(p) && name.starts_with(p.name.as_bytes()))
+        self.starts >> (words.head % 64) & 1 == 1
+            && self.prefixes.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
     }
 }
 
-impl Prefix {
-    fn new(name: &str) -> Self {
-        let head = Words::near_an_end(name.as_bytes()).head;
-        let mask = Words::near_an_end(&vec![u8::MAX; name.len()]).head;
-        Self { head, mask, name: name.into() }
-    }
+/// The bit of what a key starts with; an empty prefix has those of all.
+fn starts(prefix: &str) -> u64 {
+    prefix.bytes().next().map_or(u64::MAX, |byte| 1 << (byte % 64))
 }
 
 /// The keys while they are put together.
@@ -180,9 +206,14 @@ impl Tree {
         let next = self.keys.len() as u32;
         let number = *self.numbers.entry((object, name.into())).or_insert(next);
         if number == next {
-            let words = Words::near_an_end(name.as_bytes());
+            let words = match name.len() {
+                0..8 => Words::short(name.as_bytes(), object),
+                length => Words::new(name.as_bytes(), 0, length, object),
+            };
+            let middle = name.as_bytes().get(8..).and_then(|rest| rest.first_chunk());
+            let middle = middle.map_or(0, |bytes| u64::from_le_bytes(*bytes));
             let name = name.into();
-            self.keys.push(Key { words, object, field: NONE, way: NONE, rival: NONE, name });
+            self.keys.push(Key { words, middle, field: NONE, way: NONE, rival: NONE, name });
         }
         number
     }

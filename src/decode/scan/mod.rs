@@ -71,7 +71,7 @@ impl Scanner {
         view.begin(self.keys.fields());
         let ScanScratch { index, seen, objects } = scratch;
         index.begin(record.len(), view);
-        if !self.dispatch.index(record, index, view) || !index.is_utf8(record) {
+        if !self.dispatch.index(record, index, view) || !index.is_utf8(record, view) {
             return false;
         }
         if seen.len() != self.keys.len() || *objects > u32::MAX / 2 {
@@ -79,6 +79,7 @@ impl Scanner {
             seen.resize(self.keys.len(), Seen::default());
             *objects = 0;
         }
-        Walk { keys: &self.keys, record, index, view, seen, objects }.record().is_some()
+        let (places, marks) = (&index.places[..index.count], &index.marks[..]);
+        Walk { keys: &self.keys, record, places, marks, view, seen, objects }.record().is_some()
     }
 }

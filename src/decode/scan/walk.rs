@@ -3,7 +3,6 @@
 //! `None` means that the slow way has to read the record. Strings are never looked into: the first
 //! pass has found where they end.
 
-use super::index::Index;
 use super::keys::{Keys, NONE, ROOT, STOP, Words};
 use crate::event::{Kind, View};
 
@@ -31,7 +30,10 @@ pub(super) struct Seen {
 pub(super) struct Walk<'w> {
     pub keys: &'w Keys,
     pub record: &'w [u8],
-    pub index: &'w Index,
+    /// Where quotes and brackets stand.
+    pub places: &'w [u32],
+    /// See [`Index`](super::index::Index).
+    pub marks: &'w [u8],
     pub view: &'w mut View,
     pub seen: &'w mut [Seen],
     /// How many objects were read, ever.
@@ -79,37 +81,56 @@ impl Walk<'_> {
 
     #[inline(always)]
     fn place(&self, number: usize) -> Option<usize> {
-        let place = *self.index.places.get(number)?;
-        (number < self.index.count).then_some(place as usize)
+        self.places.get(number).map(|place| *place as usize)
     }
 
     /// Reads an object from behind its bracket.
     fn object(&mut self, mut at: At, object: u32, depth: u32) -> Option<At> {
         *self.objects += 1;
         let instance = *self.objects;
-        let mut byte = self.solid(&mut at.byte)?;
-        if byte == b'}' {
-            return Some(At { byte: at.byte + 1, place: at.place + 1 });
+        match self.solid(&mut at.byte)? {
+            b'}' => return Some(At { byte: at.byte + 1, place: at.place + 1 }),
+            b'"' => {}
+            _ => return None,
         }
         loop {
-            if byte != b'"' {
-                return None;
-            }
             let end = self.place(at.place + 1)?;
             let role = self.key(at.byte + 1, end, object, instance)?;
-            at = At { byte: end + 1, place: at.place + 2 };
-            if self.solid(&mut at.byte)? != b':' {
-                return None;
-            }
-            at.byte += 1;
+            at = At { byte: self.behind_colon(end + 1)?, place: at.place + 2 };
             at = self.value(at, role, depth)?;
-            match self.solid(&mut at.byte)? {
-                b',' => at.byte += 1,
-                b'}' => return Some(At { byte: at.byte + 1, place: at.place + 1 }),
-                _ => return None,
+            match self.pair(at.byte) {
+                Some([b',', b'"']) => at.byte += 1,
+                _ if self.solid(&mut at.byte)? == b'}' => {
+                    return Some(At { byte: at.byte + 1, place: at.place + 1 });
+                }
+                _ => at.byte = self.behind_comma(at.byte)?,
             }
-            byte = self.solid(&mut at.byte)?;
         }
+    }
+
+    #[inline(always)]
+    fn pair(&self, byte: usize) -> Option<[u8; 2]> {
+        self.record.get(byte..).and_then(|rest| rest.first_chunk()).copied()
+    }
+
+    /// The value behind a key that ends before `byte`.
+    #[inline(always)]
+    fn behind_colon(&self, mut byte: usize) -> Option<usize> {
+        match self.pair(byte) {
+            Some([b':', value]) if value > b' ' => Some(byte + 1),
+            _ if self.solid(&mut byte)? == b':' => {
+                byte += 1;
+                self.solid(&mut byte).map(|_| byte)
+            }
+            _ => None,
+        }
+    }
+
+    /// The next key behind the comma at `byte`.
+    fn behind_comma(&self, mut byte: usize) -> Option<usize> {
+        let comma = self.record[byte] == b',';
+        byte += 1;
+        (comma && self.solid(&mut byte)? == b'"').then_some(byte)
     }
 
     /// Reads an array from behind its bracket; its items have the role that it has.
@@ -118,6 +139,7 @@ impl Walk<'_> {
             return Some(At { byte: at.byte + 1, place: at.place + 1 });
         }
         loop {
+            self.solid(&mut at.byte)?;
             at = self.value(at, role, depth)?;
             match self.solid(&mut at.byte)? {
                 b',' => at.byte += 1,
@@ -136,12 +158,12 @@ impl Walk<'_> {
         if object == NONE {
             return Some(NO_ROLE);
         }
-        let words = Words::new(self.record, start, end);
+        let words = Words::new(self.record, start, end - start, object);
         let name = &self.record[start..end];
         if object == ROOT && self.keys.stops(words, name) {
             return None;
         }
-        let Some((number, key)) = self.keys.find(object, words, name) else { return Some(NO_ROLE) };
+        let Some((number, key)) = self.keys.find(words, name) else { return Some(NO_ROLE) };
         let seen = &mut self.seen[number];
         if key.way == STOP || seen.key == instance || seen.rival == instance {
             return None;
@@ -160,7 +182,7 @@ impl Walk<'_> {
     /// Whether a key is not empty and has neither spaces nor escapes.
     #[inline(always)]
     fn is_plain(&self, start: usize, length: usize) -> bool {
-        let marks = self.index.marks.get(start / 8..).and_then(|bytes| bytes.first_chunk());
+        let marks = self.marks.get(start / 8..).and_then(|bytes| bytes.first_chunk());
         match marks {
             Some(marks) if (1..=56).contains(&length) => {
                 u64::from_le_bytes(*marks) >> (start % 8) << (64 - length) == 0
@@ -171,10 +193,10 @@ impl Walk<'_> {
         }
     }
 
-    /// Reads a value; there may be whitespace before it.
+    /// Reads a value.
     #[inline(always)]
-    fn value(&mut self, mut at: At, role: Role, depth: u32) -> Option<At> {
-        let (kind, end) = match self.solid(&mut at.byte)? {
+    fn value(&mut self, at: At, role: Role, depth: u32) -> Option<At> {
+        let (kind, end) = match *self.record.get(at.byte)? {
             b'"' => {
                 let end = self.place(at.place + 1)?;
                 self.push(role.field, Kind::Str, at.byte + 1, end);
