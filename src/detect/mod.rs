@@ -27,6 +27,8 @@ pub struct Engine {
     scratch: Scratch,
     /// How the rules are seen: see [`DetectionRule::seen`](crate::rule::DetectionRule::seen).
     view: usize,
+    /// Whether every rule is run on every event.
+    unrouted: bool,
     /// What is run for a kind of source.
     plans: HashMap<EventSource, Arc<Plan>>,
     /// What is run for a kind that has no plan of its own.
@@ -47,9 +49,16 @@ impl Engine {
             program,
             scratch: Scratch::default(),
             view,
+            unrouted: false,
             plans: HashMap::new(),
             shared: None,
         }
+    }
+
+    /// As [`Engine::for_view`], but with every rule of the view on every event, whatever kind of log it
+    /// is for.
+    pub fn unrouted(rules: Arc<RuleSet>, view: usize) -> Self {
+        Self { unrouted: true, ..Self::for_view(rules, view) }
     }
 
     /// The rules it runs.
@@ -74,6 +83,11 @@ impl Engine {
             return (Arc::clone(plan), true);
         }
         let all = 0..self.rules.detections.len();
+        if self.unrouted {
+            let seen = all.filter(|rule| self.rules.detections[*rule].seen(self.view).is_some());
+            let make = || Arc::new(self.program.plan(&self.rules, self.view, seen));
+            return (Arc::clone(self.shared.get_or_insert_with(make)), true);
+        }
         if self.plans.len() >= PLANS_MAX {
             let make = || Arc::new(self.program.plan(&self.rules, self.view, all));
             return (Arc::clone(self.shared.get_or_insert_with(make)), false);

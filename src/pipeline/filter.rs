@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::alert::{self, Alert};
+use crate::alert::{Alert, Decoded, Templates};
 use crate::correlate::Match;
-use crate::decode::{Decoder, Reject, RejectCode};
+use crate::decode::{Decoder, Format, Reject, RejectCode};
 use crate::detect::Engine;
 use crate::event::{Event, FieldPath};
 use crate::ids::{Coordinate, hex, stable_hash};
@@ -104,6 +104,8 @@ pub struct Filter {
     engine: Engine,
     decoder: Arc<Decoder>,
     view: usize,
+    /// What alerts are made from; `None` when none are wanted.
+    templates: Option<Templates>,
     hits: Vec<usize>,
 }
 
@@ -115,7 +117,22 @@ impl Filter {
 
     /// For a rule set in one of its views, 0 being the plain one, and a decoder.
     pub fn for_view(rules: Arc<RuleSet>, decoder: Arc<Decoder>, view: usize) -> Self {
-        Self { engine: Engine::for_view(rules, view), decoder, view, hits: Vec::new() }
+        let templates = Some(Templates::new(Arc::clone(&rules), view));
+        Self { engine: Engine::for_view(rules, view), decoder, view, templates, hits: Vec::new() }
+    }
+
+    /// The same without alerts: only matches and detections are asked for.
+    #[must_use]
+    pub fn without_alerts(mut self) -> Self {
+        self.templates = None;
+        self
+    }
+
+    /// The same with every rule on every event, whatever the kinds of logs that they are for.
+    #[must_use]
+    pub fn without_routing(mut self) -> Self {
+        self.engine = Engine::unrouted(Arc::clone(self.engine.rules()), self.view);
+        self
     }
 
     /// Processes one record into `out`. Gives the time of its event, capped where it lies in the
@@ -160,7 +177,7 @@ impl Filter {
 
     fn outputs(&mut self, event: &Event<'_>, record: &Record<'_>, out: &mut FilterOutput) {
         out.counts.detected += 1;
-        let rules = Arc::clone(self.engine.rules());
+        let rules = self.engine.rules();
         for &index in &self.hits {
             let rule = &rules.detections[index];
             out.detections.push(Detected {
@@ -168,13 +185,15 @@ impl Filter {
                 offset: record.at.offset,
                 time: event.time,
             });
-            if rule.alerts {
+            if let Some(templates) = self.templates.as_ref().filter(|_| rule.alerts) {
                 let time = event.time.or(record.now).unwrap_or(Timestamp(0));
-                out.alerts.push(alert::of_detection(rule, self.view, event, &record.at, time));
+                let json = record.payload.filter(|_| self.decoder.format == Format::Json);
+                let alert = templates.of(index).alert(&Decoded { event, json }, &record.at, time);
+                out.alerts.push(alert);
             }
             let changed = rule.changed(self.view);
             for &family in changed.map_or(&rule.families, |v| &v.families) {
-                route(&rules, (index, changed), family, event, &record.at, out);
+                route(rules, (index, changed), family, event, &record.at, out);
             }
         }
     }
