@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use format::{Case, Decision, EventLine, Events, Expect};
+use watchfire::alert::{Decoded, Template};
 use watchfire::decode::{Decoder, Format};
 use watchfire::detect::{Engine, reference};
 use watchfire::ids::Coordinate;
@@ -163,13 +164,8 @@ fn detect(case: &Case, rules: &Arc<RuleSet>, events: &Events, wrong: &mut Wrong)
         }
         for &hit in &hits {
             let at = Coordinate { topic: "spec".into(), partition: 0, offset: 0 };
-            let alert = watchfire::alert::of_detection(
-                &rules.detections[hit],
-                0,
-                &event,
-                &at,
-                Timestamp(0),
-            );
+            let exhibit = Decoded { event: &event, json: Some(line.json.as_bytes()) };
+            let alert = Template::new(&rules.detections[hit], 0).alert(&exhibit, &at, Timestamp(0));
             let body = String::from_utf8_lossy(&alert.body);
             missing.retain(|part| !body.contains(part));
         }

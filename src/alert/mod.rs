@@ -5,16 +5,23 @@
 //! it, as SigmaHQ's licence (DRL 1.1) asks.
 
 mod attack;
+mod cut;
+mod exhibit;
 mod head;
 mod ocsf;
+mod template;
 
+use std::sync::Arc;
+
+pub use cut::{Cut, Place};
+pub use exhibit::{Decoded, Exhibit};
 pub use head::{AlertHead, HeadError};
 use serde_json::{Map, Value, json};
+pub use template::{Template, Templates, of_detection};
 
 use crate::correlate::Finding;
-use crate::event::Event;
 use crate::ids::{AlertId, Coordinate, RuleId};
-use crate::rule::{CorrelationKind, CorrelationRule, DetectionRule, Level, RuleRef, RuleSet};
+use crate::rule::{CorrelationKind, CorrelationRule, Level, RuleRef, RuleSet};
 use crate::time::Timestamp;
 
 /// One alert, ready to be published.
@@ -27,7 +34,7 @@ pub struct Alert {
     /// The rule.
     pub rule: RuleId,
     /// The rule's title.
-    pub title: String,
+    pub title: Arc<str>,
     /// The rule's level.
     pub level: Level,
     /// Time of the event that made it fire.
@@ -67,51 +74,6 @@ impl Gap {
 /// The id under which gaps are published.
 pub const GAP_RULE: &str = "watchfire.data_loss";
 
-/// The alert for a match of a rule that needs nothing else, in the view in which it matched.
-pub fn of_detection(
-    rule: &DetectionRule,
-    view: usize,
-    event: &Event<'_>,
-    at: &Coordinate,
-    time: Timestamp,
-) -> Alert {
-    let head = &rule.header;
-    let id = AlertId::of(&[
-        b"detection",
-        head.id.0.as_bytes(),
-        at.topic.as_bytes(),
-        &at.partition.to_le_bytes(),
-        &at.offset.to_le_bytes(),
-    ]);
-    let seen = ocsf::named_fields(event, rule.changed(view).map_or(&head.fields, |v| &v.shown));
-    let said: Vec<String> = seen.iter().map(|(n, v)| format!("{n}={v}")).collect();
-    let summary = match said.as_slice() {
-        [] => head.title.clone(),
-        said => format!("{}: {}", head.title, said.join(", ")),
-    };
-    let details = json!({
-        "evidence": {"total": 1, "kept": 1},
-        "group": Value::Null,
-    });
-    let draft = ocsf::Draft {
-        id,
-        revision: 1,
-        head,
-        kind: "sigma.detection",
-        analytic_type: (1, "Rule"),
-        time,
-        window: (time, time),
-        count: 1,
-        summary: summary.clone(),
-        evidence: vec![at.clone()],
-        entities: seen,
-        details,
-        event: Some(ocsf::event_json(event)),
-        related: Vec::new(),
-    };
-    draft.finish(summary, at.clone())
-}
-
 /// The alert for a finding.
 pub fn of_finding(rules: &RuleSet, finding: &Finding) -> Alert {
     let rule = &rules.correlations[finding.rule];
@@ -150,14 +112,14 @@ pub fn of_finding(rules: &RuleSet, finding: &Finding) -> Alert {
         time: episode.time(),
         window: (episode.start, episode.end),
         count: episode.evidence.total,
-        summary: summary.clone(),
+        summary,
         evidence,
         entities: group,
         details,
         event: None,
         related: rule.inputs.iter().map(|i| related(rules, i.rule)).collect(),
     };
-    draft.finish(summary, finding.trigger.clone())
+    draft.finish(finding.trigger.clone())
 }
 
 /// The alert about records that were lost before they were read.

@@ -3,9 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Alert, GAP_RULE, Gap, attack};
-use crate::event::{Event, FieldPath};
 use crate::ids::{AlertId, Coordinate, RuleId};
-use crate::limits::ALERT_EVENT_BYTES_MAX;
 use crate::rule::{CorrelationKind, Header, Level};
 use crate::time::Timestamp;
 
@@ -38,44 +36,25 @@ pub fn kind_name(kind: &CorrelationKind) -> &'static str {
     }
 }
 
-/// The fields that the rule wants shown and the event has; without a wish, those that name entities.
-pub fn named_fields(event: &Event<'_>, wanted: &[String]) -> Vec<(String, String)> {
-    let usual = ["user", "src_ip", "host", "User", "Computer", "Image", "CommandLine"];
-    let names: Vec<&str> = match wanted {
-        [] => usual.to_vec(),
-        names => names.iter().map(String::as_str).collect(),
-    };
-    let read = |name: &str| {
-        let text = event.text(&FieldPath::new(name))?;
-        Some((name.to_owned(), text.chars().take(256).collect()))
-    };
-    names.into_iter().filter_map(read).collect()
-}
-
-/// The event as JSON, what mappings read out of it beside it; a note in its place when too large.
-pub fn event_json(event: &Event<'_>) -> Value {
-    let body = serde_json::to_value(&event.body).unwrap_or_default();
-    let derived = serde_json::to_value(&event.derived).unwrap_or_default();
-    let size = body.to_string().len() + derived.to_string().len();
-    if size > ALERT_EVENT_BYTES_MAX {
-        return json!({"truncated": true, "bytes": size});
-    }
-    match derived.as_object().is_some_and(|d| d.is_empty()) {
-        true => body,
-        false => {
-            let mut body = body;
-            for (name, value) in derived.as_object().cloned().unwrap_or_default() {
-                body[name] = value;
-            }
-            body
+impl Draft<'_> {
+    /// The alert with this document.
+    pub fn finish(self, at: Coordinate) -> Alert {
+        Alert {
+            id: self.id,
+            revision: self.revision,
+            rule: self.head.id.clone(),
+            title: self.head.title.as_str().into(),
+            level: self.head.level,
+            time: self.time,
+            at,
+            body: self.document().to_string().into_bytes(),
+            summary: self.summary,
         }
     }
-}
 
-impl Draft<'_> {
-    /// Writes the document.
-    pub fn finish(self, summary: String, at: Coordinate) -> Alert {
-        let mut document = self.document();
+    /// The document.
+    pub fn document(&self) -> Value {
+        let mut document = self.base();
         document["finding_info"] = self.finding_info();
         document["evidences"] = self.evidences();
         document["unmapped"] = json!({"watchfire": self.ours()});
@@ -84,20 +63,10 @@ impl Draft<'_> {
         if !observables.is_empty() {
             document["observables"] = observables.into();
         }
-        Alert {
-            id: self.id,
-            revision: self.revision,
-            rule: self.head.id.clone(),
-            title: self.head.title.clone(),
-            level: self.head.level,
-            time: self.time,
-            at,
-            summary,
-            body: document.to_string().into_bytes(),
-        }
+        document
     }
 
-    fn document(&self) -> Value {
+    fn base(&self) -> Value {
         let (severity_id, severity) = severity(self.head.level);
         let first = self.revision == 1;
         let (activity_id, activity) = if first { (1, "Create") } else { (2, "Update") };
@@ -115,7 +84,7 @@ impl Draft<'_> {
             "count": self.count,
             "metadata": {
                 "version": "1.8.0",
-                "uid": format!("{}-{:04}", self.id, self.revision),
+                "uid": revision_id(self.id, self.revision),
                 "sequence": self.revision,
                 "product": {
                     "name": "Watchfire", "vendor_name": "Watchfire",
@@ -168,7 +137,7 @@ impl Draft<'_> {
         if let Some(event) = &self.event {
             data["event"] = event.clone();
         }
-        json!([{"uid": format!("kafka:{at}"), "data": data}])
+        json!([{"uid": place(at), "data": data}])
     }
 
     /// What OCSF has no place for: the rule with its author, and how it came to fire.
@@ -203,7 +172,7 @@ pub fn gap(id: AlertId, gap: &Gap, summary: String, at: Coordinate) -> Alert {
         "time": gap.time.millis(), "timezone_offset": 0,
         "message": summary, "count": gap.count(),
         "metadata": {
-            "version": "1.8.0", "uid": format!("{id}-0001"), "sequence": 1,
+            "version": "1.8.0", "uid": revision_id(id, 1), "sequence": 1,
             "product": {
                 "name": "Watchfire", "vendor_name": "Watchfire",
                 "version": env!("CARGO_PKG_VERSION"),
@@ -231,7 +200,7 @@ pub fn gap(id: AlertId, gap: &Gap, summary: String, at: Coordinate) -> Alert {
         id,
         revision: 1,
         rule: RuleId(GAP_RULE.into()),
-        title: "Events lost to retention".to_owned(),
+        title: "Events lost to retention".into(),
         level: Level::Critical,
         time: gap.time,
         at,
@@ -245,7 +214,17 @@ fn coordinate(at: &Coordinate) -> Value {
 }
 
 fn related_event(at: &Coordinate) -> Value {
-    json!({"uid": format!("kafka:{at}"), "type": &*at.topic})
+    json!({"uid": place(at), "type": &*at.topic})
+}
+
+/// What a record is called.
+pub fn place(at: &Coordinate) -> String {
+    format!("kafka:{at}")
+}
+
+/// What one revision of an alert is called.
+pub fn revision_id(id: AlertId, revision: u64) -> String {
+    format!("{id}-{revision:04}")
 }
 
 fn severity(level: Level) -> (u8, &'static str) {
@@ -259,7 +238,7 @@ fn severity(level: Level) -> (u8, &'static str) {
 }
 
 /// Entities that OCSF has a type for.
-fn observable(name: &str, value: &str) -> Option<Value> {
+pub fn observable(name: &str, value: &str) -> Option<Value> {
     let (type_id, kind) = match name {
         "host" | "hostname" | "Computer" | "Hostname" => (1, "Hostname"),
         "src_ip" | "dst_ip" | "SourceIp" | "DestinationIp" | "IpAddress" => (2, "IP Address"),

@@ -14,7 +14,7 @@ use foldhash::fast::FixedState;
 use super::scan::{ScanScratch, Scanner};
 use super::table::Wanted;
 use super::{Decoder, Format, TagOrigin, windows};
-use crate::event::{EventSource, Facts, FieldPath, Kind, Scalar, View};
+use crate::event::{EventSource, Facts, FieldPath, Kind, Scalar, Value, View};
 use crate::limits::{EVENT_BYTES_MAX, SIGNATURES_MAX};
 use crate::time::Timestamp;
 
@@ -42,7 +42,8 @@ struct SourceKind {
 /// Numbers of fields.
 #[derive(Debug)]
 struct Layout {
-    number: HashMap<FieldPath, u32>,
+    fields: Vec<FieldPath>,
+    number: HashMap<FieldPath, u32, FixedState>,
     /// What is asked of a field for the signature, by its number.
     asked: Box<[Option<Asked>]>,
     clock: Box<[u32]>,
@@ -63,6 +64,7 @@ struct Asked {
 /// An event that was not decoded.
 #[derive(Clone, Copy, Debug)]
 pub struct Known<'r> {
+    layout: &'r Layout,
     /// Its values.
     pub facts: Facts<'r>,
     /// Its own time.
@@ -71,6 +73,36 @@ pub struct Known<'r> {
     pub source: &'r EventSource,
     /// The number of its kind; kinds are numbered as they are learned.
     pub kind: usize,
+}
+
+impl<'r> Known<'r> {
+    /// The number of a field, if it has one.
+    pub fn number(self, field: &FieldPath) -> Option<u32> {
+        self.layout.number.get(field).copied()
+    }
+
+    /// The first text of a field.
+    pub fn text(self, field: u32) -> Option<Cow<'r, str>> {
+        let Facts { view, .. } = self.facts;
+        view.values(field).find_map(|at| match self.facts.value(view.scalars()[at]) {
+            Value::Str(text) => Some(text),
+            value => value.text().map(|text| text.into_owned().into()),
+        })
+    }
+
+    /// Calls `sink` with the fields that stand under another name in the record, in order.
+    pub fn renamed(self, sink: &mut dyn FnMut(&str, &Value<'_>)) {
+        let view = self.facts.view;
+        for &(_, to) in view.aliases() {
+            let mut values: Vec<Value<'_>> =
+                view.values(to).map(|at| self.facts.value(view.scalars()[at])).collect();
+            let name = self.layout.fields[to as usize].as_str();
+            match values.len() {
+                1 => sink(name, &values.remove(0)),
+                _ => sink(name, &Value::Array(values)),
+            }
+        }
+    }
 }
 
 /// What a reader says of a record.
@@ -85,9 +117,9 @@ pub enum Read<'r> {
 }
 
 impl Reader {
-    /// For the records of a decoder; `fields` are those that rules ask for. `None` when every record of
-    /// such a source must be decoded.
-    pub fn new(decoder: &Decoder, fields: &[FieldPath]) -> Option<Self> {
+    /// For the records of a decoder; `asked` are the fields that rules ask for, `shown` those that are
+    /// wanted when a rule matches. `None` when every record of such a source must be decoded.
+    pub fn new(decoder: &Decoder, asked: &[FieldPath], shown: &[FieldPath]) -> Option<Self> {
         let by_header = |tag: &super::Tag| matches!(tag.origin, TagOrigin::Header(_));
         if decoder.format != Format::Json
             || !decoder.mappings.is_empty()
@@ -95,8 +127,8 @@ impl Reader {
         {
             return None;
         }
-        let (layout, fields) = Layout::new(decoder, fields)?;
-        let scanner = Scanner::new(&fields, windows::NAMES, windows::PREFIXES);
+        let layout = Layout::new(decoder, asked, shown)?;
+        let scanner = Scanner::new(&layout.fields, windows::NAMES, windows::PREFIXES);
         Some(Self {
             scanner: Arc::new(scanner),
             layout: Arc::new(layout),
@@ -130,7 +162,13 @@ impl Reader {
             self.view.alias(*from, *to);
         }
         let facts = Facts { record, view: &self.view, raw: true };
-        Read::Known(Known { facts, time, source: &self.kinds[kind].source, kind })
+        Read::Known(Known {
+            layout: &self.layout,
+            facts,
+            time,
+            source: &self.kinds[kind].source,
+            kind,
+        })
     }
 
     /// Notes what came out for the record that was read last, unless enough kinds are known.
@@ -160,7 +198,7 @@ fn trimmed(payload: &[u8]) -> &[u8] {
 /// Gives numbers to fields, in the order in which they come.
 struct Numbers {
     fields: Vec<FieldPath>,
-    number: HashMap<FieldPath, u32>,
+    number: HashMap<FieldPath, u32, FixedState>,
 }
 
 impl Numbers {
@@ -175,15 +213,17 @@ impl Numbers {
 impl Layout {
     /// Numbers the fields of rules first, then those that the decoder needs. `None` when tags or names
     /// could depend on renamed fields.
-    fn new(decoder: &Decoder, of_rules: &[FieldPath]) -> Option<(Self, Vec<FieldPath>)> {
+    fn new(decoder: &Decoder, of_rules: &[FieldPath], shown: &[FieldPath]) -> Option<Self> {
         let number = of_rules.iter().cloned().zip(0..).collect();
         let mut numbers = Numbers { fields: of_rules.to_vec(), number };
+        for field in shown {
+            numbers.of(field);
+        }
         let clock = decoder.clock.fields().iter().map(|field| numbers.of(field)).collect();
         let asked = Asked::of(decoder, &mut numbers);
         for (from, to) in decoder.tables.all_renames() {
             numbers.of(from);
-            let to = numbers.number.get(to).and_then(|to| asked.get(to));
-            if to.is_some_and(|asked| asked.own) {
+            if asked.get(&numbers.of(to)).is_some_and(|asked| asked.own) {
                 return None;
             }
         }
@@ -193,7 +233,7 @@ impl Layout {
         let Numbers { fields, number } = numbers;
         let mut by_number: Vec<Option<Asked>> = (0..fields.len()).map(|_| None).collect();
         asked.into_iter().for_each(|(number, asked)| by_number[number as usize] = Some(asked));
-        Some((Self { number, asked: by_number.into(), clock }, fields))
+        Some(Self { fields, number, asked: by_number.into(), clock })
     }
 
     /// Writes an event's signature; false when it has none that could be trusted.

@@ -5,6 +5,9 @@
 //! is set, the gram is looked up and the whole literal compared. Nothing is missed: whatever place of
 //! the text a literal stands at, one of its grams stands at a place that is probed.
 
+use aho_corasick::Span;
+use aho_corasick::packed::Searcher;
+
 /// Bytes that must be readable behind the end of a text.
 pub const GRAM_PAD: usize = 32;
 
@@ -15,12 +18,26 @@ const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
 const BITS_PER_GRAM: usize = 48;
 const BITS_MAX: usize = 1 << 19;
 
+/// So many short literals can be searched for by comparing vectors of bytes.
+const SHORT_MAX: usize = 48;
+
+/// Up to so many long literals are probed for with the shorter ones, if there are any: one pass with
+/// more probes is cheaper than two.
+const LONG_FEW: usize = 256;
+
 /// Literals to search for, each with the number by which it is reported.
 #[derive(Clone, Debug, Default)]
 pub struct Grams {
     tiers: Vec<Tier>,
-    /// Literals of one or two bytes.
-    short: Vec<(Box<[u8]>, u32)>,
+    short: Option<Short>,
+}
+
+/// Literals that are too short to be probed for.
+#[derive(Clone, Debug)]
+struct Short {
+    /// Finds places where one of them may begin; without it each is searched for by itself.
+    packed: Option<Searcher>,
+    literals: Vec<(Box<[u8]>, u32)>,
 }
 
 /// Literals that are probed for in one way.
@@ -124,9 +141,17 @@ impl Grams {
                 None => short.push((literal.into(), number)),
             }
         }
+        let [six, four, three] = &mut drafts;
+        if short.len() + three.len() <= SHORT_MAX {
+            short.extend(three.drain(..).map(|(literal, _, number)| (literal.into(), number)));
+        }
+        if !four.is_empty() && six.len() <= LONG_FEW {
+            four.append(six);
+        }
         let ways = [Way::Six, Way::Four, Way::Three].into_iter().zip(&drafts);
         let ways = ways.filter(|(_, literals)| !literals.is_empty());
-        Self { tiers: ways.map(|(way, literals)| Tier::new(way, literals)).collect(), short }
+        let tiers = ways.map(|(way, literals)| Tier::new(way, literals)).collect();
+        Self { tiers, short: (!short.is_empty()).then(|| Short::new(short)) }
     }
 
     /// Calls `found` with the number of each literal in `buffer[start..end]`, perhaps more than once, until
@@ -149,9 +174,35 @@ impl Grams {
                 return true;
             }
         }
-        self.short.iter().any(|(literal, number)| {
-            memchr::memmem::find(&buffer[start..end], literal).is_some() && found(*number)
-        })
+        self.short.as_ref().is_some_and(|short| short.search(&buffer[start..end], found))
+    }
+}
+
+impl Short {
+    fn new(literals: Vec<(Box<[u8]>, u32)>) -> Self {
+        let packed = literals.len() <= SHORT_MAX && literals.iter().all(|(l, _)| !l.is_empty());
+        let texts = || literals.iter().map(|(literal, _)| literal);
+        let packed = packed.then(|| Searcher::new(texts())).flatten();
+        Self { packed, literals }
+    }
+
+    fn search(&self, text: &[u8], found: &mut impl FnMut(u32) -> bool) -> bool {
+        let Some(packed) = &self.packed else {
+            return self.literals.iter().any(|(literal, number)| {
+                memchr::memmem::find(text, literal).is_some() && found(*number)
+            });
+        };
+        let mut from = 0;
+        while let Some(place) = packed.find_in(text, Span { start: from, end: text.len() }) {
+            let rest = &text[place.start()..];
+            for (literal, number) in &self.literals {
+                if rest.starts_with(literal) && found(*number) {
+                    return true;
+                }
+            }
+            from = place.start() + 1;
+        }
+        false
     }
 }
 
@@ -162,7 +213,7 @@ impl Tier {
         for (literal, window, number) in literals {
             let start = bytes.len() as u32;
             bytes.extend_from_slice(literal);
-            let window = *window.min(&(literal.len() - way.window()));
+            let window = (*window).min(literal.len() - way.window());
             for offset in window..window + way.stride() {
                 let mut word = [0; 8];
                 word[..way.width()].copy_from_slice(&literal[offset..offset + way.width()]);

@@ -63,6 +63,7 @@ pub struct View {
     epoch: u32,
     heads: Vec<Head>,
     touched: Vec<u32>,
+    aliases: Vec<(u32, u32)>,
 }
 
 impl View {
@@ -71,6 +72,7 @@ impl View {
         self.scalars.clear();
         self.said_from = 0;
         self.touched.clear();
+        self.aliases.clear();
         if self.heads.len() != fields || self.epoch == u32::MAX {
             self.heads.clear();
             self.heads.resize(fields, Head::default());
@@ -114,7 +116,13 @@ impl View {
         if self.is_present(from) && !self.is_present(to) {
             self.heads[to as usize] = self.heads[from as usize];
             self.touched.push(to);
+            self.aliases.push((from, to));
         }
+    }
+
+    /// What [`View::alias`] did, in order: from where, to where.
+    pub fn aliases(&self) -> &[(u32, u32)] {
+        &self.aliases
     }
 
     /// Whether a field is there, be it null or empty.

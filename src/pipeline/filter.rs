@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::alert::{self, Alert};
+use super::undecoded::Undecoded;
+use crate::alert::{Alert, Decoded, Exhibit, Templates};
 use crate::correlate::Match;
-use crate::decode::{Decoder, Read, Reader, Reject, RejectCode};
+use crate::decode::{Decoder, Format, Read, Reader, Reject, RejectCode};
 use crate::detect::{Engine, PlanId};
-use crate::event::{Event, FieldPath};
+use crate::event::FieldPath;
 use crate::ids::{Coordinate, hex, stable_hash};
 use crate::limits::{FUTURE_SKEW_MICROS_MAX, GROUP_VALUE_BYTES_MAX};
 use crate::rule::{RuleSet, RuleView};
@@ -110,17 +111,9 @@ pub struct Filter {
     /// The plan of each kind of event that the reader knows.
     plans: Vec<PlanId>,
     view: usize,
+    /// What alerts are made from; `None` when none are wanted.
+    templates: Option<Templates>,
     hits: Vec<usize>,
-}
-
-/// How far the fast way came with a record.
-enum Fast {
-    /// Nothing matches; the event's own time.
-    Quiet(Option<Timestamp>),
-    /// Something matches: the event is wanted whole.
-    Hit,
-    /// It must be decoded; whether the reader wants to know what comes out.
-    Slow(bool),
 }
 
 impl Filter {
@@ -131,15 +124,31 @@ impl Filter {
 
     /// For a rule set in one of its views, 0 being the plain one, and a decoder.
     pub fn for_view(rules: Arc<RuleSet>, decoder: Arc<Decoder>, view: usize) -> Self {
+        let templates = Some(Templates::new(Arc::clone(&rules), view));
+        let shown = shown_fields(&rules, view);
         let engine = Engine::for_view(rules, view);
-        let reader = Reader::new(&decoder, engine.fields());
-        Self { engine, decoder, reader, plans: Vec::new(), view, hits: Vec::new() }
+        let reader = Reader::new(&decoder, engine.fields(), &shown);
+        Self { engine, decoder, reader, plans: Vec::new(), view, templates, hits: Vec::new() }
     }
 
-    /// Runs every rule on every event, whatever its logsource.
+    /// The same without alerts: only matches and detections are asked for.
     #[must_use]
-    pub fn unrouted(mut self) -> Self {
+    pub fn without_alerts(mut self) -> Self {
+        self.templates = None;
+        self
+    }
+
+    /// The same with every rule on every event, whatever the kinds of logs that they are for.
+    #[must_use]
+    pub fn without_routing(mut self) -> Self {
         self.engine = self.engine.unrouted();
+        self
+    }
+
+    /// The same with every record decoded into a tree: the plain way, which the fast one must equal.
+    #[must_use]
+    pub fn without_reader(mut self) -> Self {
+        self.reader = None;
         self
     }
 
@@ -148,92 +157,124 @@ impl Filter {
     pub fn record(&mut self, record: &Record<'_>, out: &mut FilterOutput) -> Option<Timestamp> {
         out.counts.read += 1;
         out.counts.bytes += record.payload.map_or(0, <[u8]>::len) as u64;
-        self.hits.clear();
-        let fast = self.fast(record);
-        if let Fast::Quiet(time) = fast {
-            out.counts.quiet += 1;
-            return self.time(time, record, &mut out.counts);
-        }
-        let mut event =
-            match self.decoder.decode_told(record.payload, record.headers, record.reference) {
-                Ok((event, entries)) => {
-                    if let (Fast::Slow(true), Some(reader)) = (&fast, &mut self.reader)
-                        && reader.learn(&self.decoder, &event.source, &entries)
-                    {
-                        self.plans.push(self.engine.plan_for(&event.source));
+        let Self { engine, decoder, reader, plans, view, templates, hits } = self;
+        hits.clear();
+        let mut is_new = false;
+        if let (Some(reader), Some(payload)) = (reader, record.payload) {
+            match reader.read(payload) {
+                Read::Known(known) => {
+                    let detect = |rule| hits.push(rule);
+                    if engine.detect_facts(known.facts, plans[known.kind], known.source, detect) {
+                        let time = timed(known.time, record, &mut out.counts);
+                        let outputs = Outputs { rules: engine.rules(), templates, view: *view };
+                        outputs.put(
+                            hits,
+                            &Undecoded::new(known, decoder, record),
+                            time,
+                            record,
+                            out,
+                        );
+                        return time;
                     }
-                    event
+                    hits.clear();
                 }
-                Err(reject) => {
-                    *out.counts.rejected.entry(reject.code).or_default() += 1;
-                    let payload = record.payload.map(<[u8]>::to_vec);
-                    out.rejects.push(Rejected { at: record.at.clone(), reject, payload });
-                    return None;
-                }
-            };
-        event.time = self.time(event.time, record, &mut out.counts);
-        if let Fast::Slow(_) = fast {
-            out.counts.decoded += 1;
-            let hits = &mut self.hits;
-            self.engine.detect(&event, |rule| hits.push(rule));
+                Read::Unknown => is_new = true,
+                Read::Slow => {}
+            }
         }
-        match self.hits.is_empty() {
-            true => out.counts.quiet += 1,
-            false => self.outputs(&event, record, out),
-        }
-        event.time
+        self.decode(record, is_new, out)
     }
 
-    /// Looks for hits without decoding the record.
-    fn fast(&mut self, record: &Record<'_>) -> Fast {
-        let (Some(reader), Some(payload)) = (&mut self.reader, record.payload) else {
-            return Fast::Slow(false);
+    /// Processes one record by way of a tree. One that `is_new` teaches the reader what is like it.
+    fn decode(
+        &mut self,
+        record: &Record<'_>,
+        is_new: bool,
+        out: &mut FilterOutput,
+    ) -> Option<Timestamp> {
+        let Self { engine, decoder, reader, plans, view, templates, hits } = self;
+        out.counts.decoded += 1;
+        let decoded = decoder.decode_told(record.payload, record.headers, record.reference);
+        let (event, entries) = match decoded {
+            Ok(decoded) => decoded,
+            Err(reject) => {
+                *out.counts.rejected.entry(reject.code).or_default() += 1;
+                let payload = record.payload.map(<[u8]>::to_vec);
+                out.rejects.push(Rejected { at: record.at.clone(), reject, payload });
+                return None;
+            }
         };
-        let known = match reader.read(payload) {
-            Read::Known(known) => known,
-            Read::Unknown => return Fast::Slow(true),
-            Read::Slow => return Fast::Slow(false),
-        };
-        let (plan, hits) = (self.plans[known.kind], &mut self.hits);
-        let detect = |rule| hits.push(rule);
-        if !self.engine.detect_facts(known.facts, plan, known.source, detect) {
-            self.hits.clear();
-            return Fast::Slow(false);
+        if let (true, Some(reader)) = (is_new, reader)
+            && reader.learn(decoder, &event.source, &entries)
+        {
+            plans.push(engine.plan_for(&event.source));
         }
-        if self.hits.is_empty() { Fast::Quiet(known.time) } else { Fast::Hit }
+        engine.detect(&event, |rule| hits.push(rule));
+        let time = timed(event.time, record, &mut out.counts);
+        let json = record.payload.filter(|_| decoder.format == Format::Json);
+        let outputs = Outputs { rules: engine.rules(), templates, view: *view };
+        outputs.put(hits, &Decoded { event: &event, json }, time, record, out);
+        time
     }
+}
 
-    /// The event's own time, else the record's; never further ahead of the clock than is allowed.
-    fn time(
+/// The event's own time, else the record's; never further ahead of the clock than is allowed.
+fn timed(own: Option<Timestamp>, record: &Record<'_>, counts: &mut Counts) -> Option<Timestamp> {
+    let time = own.or(record.timestamp);
+    counts.untimed += u64::from(time.is_none());
+    let latest = record.now.map_or(Timestamp::MAX, |n| n.plus(FUTURE_SKEW_MICROS_MAX));
+    counts.skewed += u64::from(time.is_some_and(|t| t > latest));
+    time.map(|t| t.min(latest))
+}
+
+/// The fields that alerts show and that correlations get.
+fn shown_fields(rules: &RuleSet, view: usize) -> Vec<FieldPath> {
+    let mut shown = Templates::shown_fields(rules, view);
+    for family in &rules.families {
+        shown.extend(family.key.iter().chain(&family.fields).cloned());
+    }
+    for changed in rules.detections.iter().filter_map(|rule| rule.changed(view)) {
+        for family in changed.families.iter().map(|family| &rules.families[*family]) {
+            let asked = family.key.iter().chain(&family.fields);
+            shown.extend(asked.flat_map(|field| changed.holders(field)).cloned());
+        }
+    }
+    shown
+}
+
+/// What becomes of hits.
+struct Outputs<'f> {
+    rules: &'f RuleSet,
+    templates: &'f Option<Templates>,
+    view: usize,
+}
+
+impl Outputs<'_> {
+    fn put(
         &self,
+        hits: &[usize],
+        event: &impl Exhibit,
         time: Option<Timestamp>,
         record: &Record<'_>,
-        counts: &mut Counts,
-    ) -> Option<Timestamp> {
-        let time = time.or(record.timestamp);
-        counts.untimed += u64::from(time.is_none());
-        let latest = record.now.map_or(Timestamp::MAX, |n| n.plus(FUTURE_SKEW_MICROS_MAX));
-        counts.skewed += u64::from(time.is_some_and(|t| t > latest));
-        time.map(|t| t.min(latest))
-    }
-
-    fn outputs(&mut self, event: &Event<'_>, record: &Record<'_>, out: &mut FilterOutput) {
+        out: &mut FilterOutput,
+    ) {
+        if hits.is_empty() {
+            out.counts.quiet += 1;
+            return;
+        }
         out.counts.detected += 1;
-        let rules = Arc::clone(self.engine.rules());
-        for &index in &self.hits {
-            let rule = &rules.detections[index];
-            out.detections.push(Detected {
-                rule: index,
-                offset: record.at.offset,
-                time: event.time,
-            });
-            if rule.alerts {
-                let time = event.time.or(record.now).unwrap_or(Timestamp(0));
-                out.alerts.push(alert::of_detection(rule, self.view, event, &record.at, time));
+        for &index in hits {
+            let rule = &self.rules.detections[index];
+            out.detections.push(Detected { rule: index, offset: record.at.offset, time });
+            if let Some(templates) = self.templates.as_ref().filter(|_| rule.alerts) {
+                let time = time.or(record.now).unwrap_or(Timestamp(0));
+                out.alerts.push(templates.of(index).alert(event, &record.at, time));
             }
             let changed = rule.changed(self.view);
             for &family in changed.map_or(&rule.families, |v| &v.families) {
-                route(&rules, (index, changed), family, event, &record.at, out);
+                if let Some(time) = time {
+                    route(self.rules, (index, changed), family, event, (time, &record.at), out);
+                }
             }
         }
     }
@@ -245,11 +286,10 @@ fn route(
     rules: &RuleSet,
     (index, changed): (usize, Option<&RuleView>),
     family: usize,
-    event: &Event<'_>,
-    at: &Coordinate,
+    event: &impl Exhibit,
+    (time, at): (Timestamp, &Coordinate),
     out: &mut FilterOutput,
 ) {
-    let Some(time) = event.time else { return };
     let spec = &rules.families[family];
     let value = |field: &FieldPath| {
         let holders = changed.map_or_else(|| std::slice::from_ref(field), |v| v.holders(field));

@@ -8,6 +8,7 @@
 
 mod correlate;
 mod filter;
+mod undecoded;
 mod unfed;
 
 pub use correlate::{Correlate, Marker, Message, Progressed};
