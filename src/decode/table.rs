@@ -153,12 +153,12 @@ impl Wanted {
     }
 
     /// Whether a text in lower case is such.
-    pub(super) fn holds(&self, text: &str) -> bool {
+    pub(super) fn holds(&self, text: &[u8]) -> bool {
         match self {
             Self::Present => true,
-            Self::Exact(wanted) => **wanted == *text,
-            Self::Starts(start) => text.starts_with(&**start),
-            Self::Ends(end) => text.ends_with(&**end),
+            Self::Exact(wanted) => wanted.as_bytes() == text,
+            Self::Starts(start) => text.starts_with(start.as_bytes()),
+            Self::Ends(end) => text.ends_with(end.as_bytes()),
         }
     }
 }
@@ -338,7 +338,7 @@ impl FieldNode {
         for (wanted, node) in &self.others {
             let holds = match wanted {
                 Wanted::Present => here.present,
-                wanted => texts.iter().any(|text| wanted.holds(text)),
+                wanted => texts.iter().any(|text| wanted.holds(text.as_bytes())),
             };
             if holds {
                 node.follow(event, found);

@@ -5,9 +5,6 @@
 //! is set, the gram is looked up and the whole literal compared. Nothing is missed: whatever place of
 //! the text a literal stands at, one of its grams stands at a place that is probed.
 
-use aho_corasick::Span;
-use aho_corasick::packed::Searcher;
-
 /// Bytes that must be readable behind the end of a text.
 pub const GRAM_PAD: usize = 32;
 
@@ -18,8 +15,8 @@ const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
 const BITS_PER_GRAM: usize = 48;
 const BITS_MAX: usize = 1 << 19;
 
-/// So many short literals can be searched for by comparing vectors of bytes.
-const SHORT_MAX: usize = 48;
+/// Short literals are told apart by the bits of one word.
+const SHORT_GROUP: usize = 64;
 
 /// Up to so many long literals are probed for with the shorter ones, if there are any: one pass with
 /// more probes is cheaper than two.
@@ -29,14 +26,14 @@ const LONG_FEW: usize = 256;
 #[derive(Clone, Debug, Default)]
 pub struct Grams {
     tiers: Vec<Tier>,
-    short: Option<Short>,
+    short: Vec<Short>,
 }
 
 /// Literals that are too short to be probed for.
 #[derive(Clone, Debug)]
 struct Short {
-    /// Finds places where one of them may begin; without it each is searched for by itself.
-    packed: Option<Searcher>,
+    /// For each byte, which literals it stands for.
+    of_byte: Box<[u64; 256]>,
     literals: Vec<(Box<[u8]>, u32)>,
 }
 
@@ -141,17 +138,14 @@ impl Grams {
                 None => short.push((literal.into(), number)),
             }
         }
-        let [six, four, three] = &mut drafts;
-        if short.len() + three.len() <= SHORT_MAX {
-            short.extend(three.drain(..).map(|(literal, _, number)| (literal.into(), number)));
-        }
+        let [six, four, _] = &mut drafts;
         if !four.is_empty() && six.len() <= LONG_FEW {
             four.append(six);
         }
         let ways = [Way::Six, Way::Four, Way::Three].into_iter().zip(&drafts);
         let ways = ways.filter(|(_, literals)| !literals.is_empty());
         let tiers = ways.map(|(way, literals)| Tier::new(way, literals)).collect();
-        Self { tiers, short: (!short.is_empty()).then(|| Short::new(short)) }
+        Self { tiers, short: short.chunks(SHORT_GROUP).map(Short::new).collect() }
     }
 
     /// Calls `found` with the number of each literal in `buffer[start..end]`, perhaps more than once, until
@@ -174,33 +168,30 @@ impl Grams {
                 return true;
             }
         }
-        self.short.as_ref().is_some_and(|short| short.search(&buffer[start..end], found))
+        self.short.iter().any(|short| short.search(&buffer[start..end], found))
     }
 }
 
 impl Short {
-    fn new(literals: Vec<(Box<[u8]>, u32)>) -> Self {
-        let packed = literals.len() <= SHORT_MAX && literals.iter().all(|(l, _)| !l.is_empty());
-        let texts = || literals.iter().map(|(literal, _)| literal);
-        let packed = packed.then(|| Searcher::new(texts())).flatten();
-        Self { packed, literals }
+    fn new(literals: &[(Box<[u8]>, u32)]) -> Self {
+        let mut of_byte = Box::new([0; 256]);
+        for (bit, (literal, _)) in literals.iter().enumerate() {
+            // The less usual one of its bytes tells more.
+            let usual = |byte: &u8| byte.is_ascii_alphanumeric() || b"\\ .:/-".contains(byte);
+            let told_by = literal.iter().find(|byte| !usual(byte)).or(literal.last());
+            told_by.into_iter().for_each(|byte| of_byte[usize::from(*byte)] |= 1 << bit);
+        }
+        Self { of_byte, literals: literals.to_vec() }
     }
 
     fn search(&self, text: &[u8], found: &mut impl FnMut(u32) -> bool) -> bool {
-        let Some(packed) = &self.packed else {
-            return self.literals.iter().any(|(literal, number)| {
-                memchr::memmem::find(text, literal).is_some() && found(*number)
-            });
-        };
-        let mut from = 0;
-        while let Some(place) = packed.find_in(text, Span { start: from, end: text.len() }) {
-            let rest = &text[place.start()..];
-            for (literal, number) in &self.literals {
-                if rest.starts_with(literal) && found(*number) {
-                    return true;
-                }
+        let mut may_be = text.iter().fold(0, |bits, byte| bits | self.of_byte[usize::from(*byte)]);
+        while may_be != 0 {
+            let (literal, number) = &self.literals[may_be.trailing_zeros() as usize];
+            if memchr::memmem::find(text, literal).is_some() && found(*number) {
+                return true;
             }
-            from = place.start() + 1;
+            may_be &= may_be - 1;
         }
         false
     }
