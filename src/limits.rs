@@ -95,8 +95,9 @@ pub const GROUPS_MAX: usize = 2_000_000;
 /// Matches that may wait for the watermark in one partition of the correlation stage.
 pub const PENDING_MATCHES_MAX: usize = 2_000_000;
 
-/// Lines that `eval` hands to a worker at once.
-pub const EVAL_BATCH_LINES: usize = 512;
+/// Bytes of whole lines that `eval` hands to a worker at once: enough that handing over costs nothing,
+/// few enough to stay in the cache of a core.
+pub const EVAL_BLOCK_BYTES: usize = 256 << 10;
 
 /// A file of JSON that is not one object a line is read into memory as a whole, if it is not larger.
 pub const EVAL_DOCUMENT_BYTES_MAX: usize = 64 << 20;
@@ -138,4 +139,5 @@ pub const RESTART_BACKOFF_MS_MIN: u64 = 200;
 pub const RESTART_BACKOFF_MS_MAX: u64 = 5_000;
 
 const _: () = assert!(DEAD_LETTER_BYTES_MAX < EVENT_BYTES_MAX);
+const _: () = assert!(EVAL_BLOCK_BYTES <= EVENT_BYTES_MAX);
 const _: () = assert!(BROKER_CALL_MS_MAX <= TRANSACTION_TIMEOUT_MS);

@@ -55,7 +55,7 @@ impl Timestamp {
     pub fn parse(text: &str) -> Option<Self> {
         let b = text.as_bytes();
         if b.len() >= 19 && b[4] == b'-' && b[7] == b'-' {
-            return parse_date_time(text);
+            return parse_date_time(b);
         }
         if !b.first()?.is_ascii_digit() {
             return None;
@@ -108,18 +108,38 @@ impl Timestamp {
 /// RFC 3339 with the fraction that is there: none, milliseconds or microseconds.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (days, micros) = (self.0.div_euclid(DAY_MICROS), self.0.rem_euclid(DAY_MICROS));
+        let (year, month, day) = civil_from_days(days);
+        if !(0..=9999).contains(&year) || self.0.div_euclid(1_000_000) > LAST_SECOND {
+            return self.fmt_far(f);
+        }
+        let second = micros / 1_000_000;
+        let mut text = *b"0000-00-00T00:00:00.000000Z";
+        put(&mut text[0..4], year);
+        put(&mut text[5..7], month);
+        put(&mut text[8..10], day);
+        put(&mut text[11..13], second / 3600);
+        put(&mut text[14..16], second / 60 % 60);
+        put(&mut text[17..19], second % 60);
+        put(&mut text[20..26], micros % 1_000_000);
+        let end = match micros % 1_000_000 {
+            0 => 19,
+            fraction if fraction % 1000 == 0 => 23,
+            _ => 26,
+        };
+        text[end] = b'Z';
+        f.write_str(std::str::from_utf8(&text[..=end]).unwrap_or_default())
+    }
+}
+
+impl Timestamp {
+    /// A time before the year 0, or beyond where the calendar ends.
+    fn fmt_far(self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(c) = self.civil() else { return write!(f, "{}us", self.0) };
         let (date, time) = (c.date(), c.time());
-        write!(
-            f,
-            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}",
-            date.year(),
-            date.month(),
-            date.day(),
-            time.hour(),
-            time.minute(),
-            time.second()
-        )?;
+        let (year, month, day) = (date.year(), date.month(), date.day());
+        write!(f, "{year:04}-{month:02}-{day:02}T")?;
+        write!(f, "{:02}:{:02}:{:02}", time.hour(), time.minute(), time.second())?;
         match self.0.rem_euclid(1_000_000) {
             0 => {}
             us if us % 1000 == 0 => write!(f, ".{:03}", us / 1000)?,
@@ -129,35 +149,83 @@ impl fmt::Display for Timestamp {
     }
 }
 
-fn digits(b: &[u8]) -> Option<i64> {
-    b.iter().try_fold(0i64, |n, d| d.is_ascii_digit().then(|| n * 10 + i64::from(d - b'0')))
+const DAY_MICROS: i64 = 86_400_000_000;
+
+/// The last second that every zone can show, 9999-12-30T22:00:00Z: where the calendar library ends.
+const LAST_SECOND: i64 = 2_932_895 * 86_400 + 22 * 3600;
+
+/// Writes the last digits of a number that is not negative.
+fn put(text: &mut [u8], mut n: i64) {
+    for digit in text.iter_mut().rev() {
+        *digit = b'0' + (n % 10) as u8;
+        n /= 10;
+    }
 }
 
-fn parse_date_time(text: &str) -> Option<Timestamp> {
-    let b = text.as_bytes();
-    if !matches!(b[10], b'T' | b't' | b' ') || b[13] != b':' || b[16] != b':' {
+// Between dates and days the years are taken to begin in March, so that the leap day is the last of
+// its year: month m of such a year begins on day (153 m + 2) / 5. 400 years are 146,097 days, and
+// 1970-01-01 is day 719,468 of the year 0.
+
+/// Days since 1970 of a date in the Gregorian calendar.
+fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    year * 365 + leap_days + (153 * month + 2) / 5 + day - 1 - 719_468
+}
+
+/// The date of a day since 1970, as year, month and day.
+fn civil_from_days(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let year = year + era * 400;
+    if month < 10 { (year, month + 3, day) } else { (year + 1, month - 9, day) }
+}
+
+fn days_of_month(year: i64, month: i64) -> i64 {
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    match month {
+        2 => 28 + i64::from(leap),
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+fn digits(b: &[u8]) -> Option<i64> {
+    let mut n = 0;
+    for byte in b {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        n = n * 10 + i64::from(digit);
+    }
+    Some(n)
+}
+
+fn parse_date_time(b: &[u8]) -> Option<Timestamp> {
+    let (head, rest) = b.split_first_chunk::<19>()?;
+    if !matches!(head[10], b'T' | b't' | b' ') || head[13] != b':' || head[16] != b':' {
         return None;
     }
-    let field = |from: usize, to: usize| digits(&b[from..to]);
-    let second = field(17, 19)?;
+    let (year, month, day) = (digits(&head[0..4])?, digits(&head[5..7])?, digits(&head[8..10])?);
+    let (hour, minute) = (digits(&head[11..13])?, digits(&head[14..16])?);
     // A leap second (60) has no microsecond of its own in POSIX time: it is the next minute's first.
-    let at = DateTime::new(
-        field(0, 4)? as i16,
-        field(5, 7)? as i8,
-        field(8, 10)? as i8,
-        field(11, 13)? as i8,
-        field(14, 16)? as i8,
-        second.min(59) as i8,
-        0,
-    )
-    .ok()?;
-    if second > 60 {
+    let second = digits(&head[17..19])?;
+    let is_date = (1..=12).contains(&month) && (1..=days_of_month(year, month)).contains(&day);
+    if !is_date || hour > 23 || minute > 59 || second > 60 {
         return None;
     }
-    let (micros, rest) = fraction(&b[19..])?;
+    let (micros, rest) = fraction(rest)?;
     let offset = zone(rest)?;
-    let base = Offset::UTC.to_timestamp(at).ok()?.as_microsecond();
-    Some(Timestamp(base + micros + (second / 60 - offset) * 1_000_000))
+    let minutes = days_from_civil(year, month, day) * 1440 + hour * 60 + minute;
+    if minutes * 60 + second.min(59) > LAST_SECOND {
+        return None;
+    }
+    Some(Timestamp((minutes * 60 + second - offset) * 1_000_000 + micros))
 }
 
 /// The microseconds of a leading `.fraction`, cut beyond the sixth digit, and what follows.
@@ -165,13 +233,13 @@ fn fraction(b: &[u8]) -> Option<(i64, &[u8])> {
     if !matches!(b.first(), Some(b'.' | b',')) {
         return Some((0, b));
     }
-    let n = b[1..].iter().take_while(|c| c.is_ascii_digit()).count();
-    if n == 0 {
-        return None;
+    let (mut micros, mut unit, mut n) = (0, 100_000, 1);
+    while let Some(digit) = b.get(n).map(|c| c.wrapping_sub(b'0')).filter(|d| *d <= 9) {
+        micros += i64::from(digit) * unit;
+        unit /= 10;
+        n += 1;
     }
-    let kept = n.min(6);
-    let micros = digits(&b[1..=kept])? * 10i64.pow(6 - kept as u32);
-    Some((micros, &b[1 + n..]))
+    (n > 1).then(|| (micros, &b[n..]))
 }
 
 /// Seconds east of UTC of `""`, `Z`, `+02:00`, `+0200`, `+02` or ` UTC`.
@@ -240,6 +308,92 @@ pub trait Clock: Send + Sync {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    /// The same by way of a calendar library: the truth for `parse_date_time`.
+    fn by_calendar(text: &str) -> Option<Timestamp> {
+        let b = text.as_bytes();
+        if !matches!(b[10], b'T' | b't' | b' ') || b[13] != b':' || b[16] != b':' {
+            return None;
+        }
+        let field = |from: usize, to: usize| digits(&b[from..to]);
+        let second = field(17, 19).filter(|second| *second <= 60)?;
+        let year = field(0, 4)? as i16;
+        let [month, day] = [field(5, 7)? as i8, field(8, 10)? as i8];
+        let [hour, minute] = [field(11, 13)? as i8, field(14, 16)? as i8];
+        let at = DateTime::new(year, month, day, hour, minute, second.min(59) as i8, 0).ok()?;
+        let fraction = b[19..].iter().take(1).any(|c| matches!(c, b'.' | b','));
+        let behind = if fraction { &text[20..] } else { &text[19..] };
+        let count = behind.bytes().take_while(u8::is_ascii_digit).count();
+        let (micros, rest) = match fraction {
+            true if count == 0 => return None,
+            true => {
+                (format!("{:0<6}", &behind[..count])[..6].parse::<i64>().ok()?, &behind[count..])
+            }
+            false => (0, behind),
+        };
+        let offset = zone(rest.as_bytes())?;
+        let base = Offset::UTC.to_timestamp(at).ok()?.as_microsecond();
+        Some(Timestamp(base + micros + (second / 60 - offset) * 1_000_000))
+    }
+
+    /// `Display` by way of a calendar library.
+    fn shown_by_calendar(time: Timestamp) -> String {
+        struct Far(Timestamp);
+        impl fmt::Display for Far {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt_far(f)
+            }
+        }
+        Far(time).to_string()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 20_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn dates_are_read_as_a_calendar_reads_them(
+            text in "[0-9]{4}-[01][0-9]-[0-3][0-9][Tt ][0-2][0-9]:[0-6][0-9]:[0-6][0-9]\
+                ([.,][0-9]{0,9})?(Z|z| ?UTC| |[+-][0-9]{2}(:?[0-9]{2})?|é|x)?"
+        ) {
+            prop_assert_eq!(Timestamp::parse(&text), by_calendar(&text));
+        }
+
+        #[test]
+        fn a_date_with_one_other_byte_is_read_as_a_calendar_reads_it(
+            days in -719_528i64..2_932_900, second in 0i64..86_400,
+            place in 0usize..19, byte in b' '..=b'~',
+        ) {
+            let time = Timestamp((days * 86_400 + second) * 1_000_000);
+            let text = shown_by_calendar(time);
+            let mut bytes = text.clone().into_bytes();
+            if !matches!(place, 4 | 7) {
+                bytes[place] = byte;
+            }
+            let other = String::from_utf8(bytes).expect("ASCII");
+            prop_assert_eq!(Timestamp::parse(&text), by_calendar(&text));
+            prop_assert_eq!(Timestamp::parse(&other), by_calendar(&other));
+        }
+
+        #[test]
+        fn any_time_is_written_as_a_calendar_writes_it(micros: i64, far in any::<bool>()) {
+            let time = Timestamp(if far { micros } else { micros % 300_000_000_000_000_000 });
+            prop_assert_eq!(time.to_string(), shown_by_calendar(time));
+        }
+    }
+
+    #[test]
+    fn every_day_of_the_calendar_is_read_and_written() {
+        for days in -719_528i64..=2_932_896 {
+            let time = Timestamp(days * DAY_MICROS);
+            let text = time.to_string();
+            let read = Timestamp::parse(&text);
+            assert_eq!(read, Some(time).filter(|_| days < 2_932_896), "{text}");
+            assert_eq!(text, shown_by_calendar(time));
+        }
+        assert!(Timestamp::parse("9999-12-30T22:00:00Z").is_some());
+        assert_eq!(Timestamp::parse("9999-12-30T22:00:01Z"), None);
+    }
 
     #[test]
     fn common_forms_of_event_time_are_read() {

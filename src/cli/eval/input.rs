@@ -5,30 +5,113 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use anyhow::Context;
+use memchr::{memchr, memchr_iter, memrchr};
 
-use crate::limits::{EVAL_BATCH_LINES, EVAL_DOCUMENT_BYTES_MAX, EVENT_BYTES_MAX};
+use crate::limits::{EVAL_BLOCK_BYTES, EVAL_DOCUMENT_BYTES_MAX, EVENT_BYTES_MAX};
 
-/// Some lines, without their ends.
+/// Whole lines, one behind the other.
 #[derive(Default)]
 pub struct Chunk {
     /// Number of the first line, from 0.
     pub first_line: i64,
+    /// They are the first `end` of these.
     bytes: Vec<u8>,
-    ends: Vec<usize>,
+    end: usize,
 }
 
 impl Chunk {
-    /// The lines with their numbers.
+    /// The lines with their numbers, without their ends.
     pub fn lines(&self) -> impl Iterator<Item = (i64, &[u8])> {
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        let spans = starts.zip(self.ends.iter().copied());
-        (self.first_line..).zip(spans.map(|(start, end)| &self.bytes[start..end]))
+        let mut rest = &self.bytes[..self.end];
+        let lines = std::iter::from_fn(move || {
+            let end = memchr(b'\n', rest).unwrap_or(rest.len());
+            let line = rest.get(..end).filter(|_| !rest.is_empty())?;
+            rest = rest.get(end + 1..).unwrap_or_default();
+            Some(line)
+        });
+        (self.first_line..).zip(lines)
     }
 
-    /// Whether there is no line.
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+    /// The buffer, to be filled again.
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.bytes
     }
+}
+
+/// An input in chunks. Where they are cut depends on the lines alone, so that output which waits for a
+/// chunk to end is the same for a file and a pipe.
+pub struct Chunks {
+    input: Box<dyn BufRead + Send>,
+    line: i64,
+    /// The beginning of a line whose end has not been read.
+    rest: Vec<u8>,
+}
+
+impl Chunks {
+    /// From the first line on.
+    pub fn new(input: Box<dyn BufRead + Send>) -> Self {
+        Self { input, line: 0, rest: Vec::new() }
+    }
+
+    /// Reads the next chunk into a buffer that may hold anything; `None` at the end. Of a line over the
+    /// limit just enough is kept to see that it is over.
+    ///
+    /// # Errors
+    /// When the input cannot be read.
+    pub fn next(&mut self, mut bytes: Vec<u8>) -> io::Result<Option<Chunk>> {
+        let mut end = self.rest.len();
+        let mut room = EVAL_BLOCK_BYTES.max(end);
+        bytes.resize(room.max(bytes.len()), 0);
+        bytes[..end].copy_from_slice(&self.rest);
+        self.rest.clear();
+        loop {
+            let read = fill(&mut *self.input, &mut bytes[end..room])?;
+            let before = end;
+            end += read;
+            // What was there before holds no line end, or it would have been given out.
+            let line_end = memrchr(b'\n', &bytes[before..end]).map(|at| before + at);
+            if let Some(at) = line_end.filter(|_| end == room) {
+                self.rest.extend_from_slice(&bytes[at + 1..end]);
+                end = at + 1;
+                break;
+            }
+            if end < room {
+                break;
+            }
+            if end > EVENT_BYTES_MAX {
+                skip_line(&mut *self.input)?;
+                bytes.resize(bytes.len().max(EVENT_BYTES_MAX + 2), 0);
+                bytes[EVENT_BYTES_MAX + 1] = b'\n';
+                end = EVENT_BYTES_MAX + 2;
+                break;
+            }
+            room = (2 * room).min(EVENT_BYTES_MAX + 2);
+            bytes.resize(room.max(bytes.len()), 0);
+        }
+        let first_line = self.line;
+        let open = bytes[..end].last().is_some_and(|last| *last != b'\n');
+        self.line += memchr_iter(b'\n', &bytes[..end]).count() as i64 + i64::from(open);
+        Ok((end > 0).then_some(Chunk { first_line, bytes, end }))
+    }
+}
+
+/// Reads until the buffer is full or the input ends; gives how much that was.
+fn fill(input: &mut dyn BufRead, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match input.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(filled)
+}
+
+/// Reads past the end of the line at hand.
+fn skip_line(input: &mut dyn BufRead) -> io::Result<()> {
+    input.skip_until(b'\n').map(|_| ())
 }
 
 /// Opens the file, or standard input for none and `-`.
@@ -64,7 +147,7 @@ pub fn open_json(file: Option<&Path>) -> anyhow::Result<Box<dyn BufRead + Send>>
 /// Whether the first line is a JSON value by itself, and no array.
 fn first_line_is_json(input: &mut dyn BufRead) -> io::Result<bool> {
     let bytes = input.fill_buf()?;
-    let Some(end) = memchr::memchr(b'\n', bytes) else { return Ok(bytes.is_empty()) };
+    let Some(end) = memchr(b'\n', bytes) else { return Ok(bytes.is_empty()) };
     let line = bytes[..end].trim_ascii_start();
     Ok(!line.starts_with(b"[") && serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok())
 }
@@ -105,40 +188,6 @@ fn cut<'t>(mut text: &'t [u8], between: &[u8]) -> Option<Vec<&'t [u8]>> {
     Some(values)
 }
 
-/// Reads the next chunk; an empty one at the end. Of a line over the limit just enough is kept to see
-/// that it is over.
-pub fn next(input: &mut dyn BufRead, first_line: i64) -> io::Result<Chunk> {
-    let mut chunk = Chunk { first_line, ..Chunk::default() };
-    while chunk.ends.len() < EVAL_BATCH_LINES && chunk.bytes.len() < EVENT_BYTES_MAX {
-        let start = chunk.bytes.len();
-        let ended = line(input, &mut chunk.bytes, start + EVENT_BYTES_MAX + 1)?;
-        if !ended && chunk.bytes.len() == start {
-            break;
-        }
-        chunk.ends.push(chunk.bytes.len());
-    }
-    Ok(chunk)
-}
-
-/// Appends one line up to `most` bytes in all; the rest of it is skipped. True when a line ended.
-fn line(input: &mut dyn BufRead, into: &mut Vec<u8>, most: usize) -> io::Result<bool> {
-    loop {
-        let bytes = input.fill_buf()?;
-        if bytes.is_empty() {
-            return Ok(false);
-        }
-        let end = memchr::memchr(b'\n', bytes);
-        let line = &bytes[..end.unwrap_or(bytes.len())];
-        let room = most.saturating_sub(into.len()).min(line.len());
-        into.extend_from_slice(&line[..room]);
-        let used = line.len() + usize::from(end.is_some());
-        input.consume(used);
-        if end.is_some() {
-            return Ok(true);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,6 +198,58 @@ mod tests {
         std::fs::write(&path, text).expect("a file");
         let lines = open_json(Some(&path)).expect("opens").lines();
         lines.map(|l| l.expect("a line").replace(' ', "")).collect()
+    }
+
+    /// The lines of all chunks, by the chunk that each was in.
+    fn chunked(input: impl BufRead + Send + 'static) -> Vec<Vec<(i64, Vec<u8>)>> {
+        let mut chunks = Chunks::new(Box::new(input));
+        let (mut found, mut buffer) = (Vec::new(), vec![b'\n'; 7]);
+        while let Some(chunk) = chunks.next(buffer).expect("reads") {
+            found.push(chunk.lines().map(|(n, line)| (n, line.to_vec())).collect());
+            buffer = chunk.into_buffer();
+        }
+        found
+    }
+
+    /// An input that gives few bytes at a time.
+    struct Slow(io::Cursor<Vec<u8>>);
+
+    impl Read for Slow {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let some = into.len().min(1 + self.0.position() as usize % 9973);
+            self.0.read(&mut into[..some])
+        }
+    }
+
+    #[test]
+    fn chunks_hold_each_line_once_whole_and_numbered() {
+        let at_limit = EVENT_BYTES_MAX;
+        for lengths in [
+            &[][..],
+            &[0],
+            &[0, 0, 5, 0],
+            &[at_limit, 1, at_limit + 1, 2, 5 * at_limit, 3],
+            &[at_limit + 1],
+            &[EVAL_BLOCK_BYTES - 1, EVAL_BLOCK_BYTES, EVAL_BLOCK_BYTES + 1, 0],
+            &[300_000, 700_000, 1_000_000, 10, 10],
+            &[1000; 2000],
+        ] {
+            let line = |(n, bytes): (usize, &usize)| vec![b'a' + (n % 26) as u8; *bytes];
+            let lines: Vec<Vec<u8>> = lengths.iter().enumerate().map(line).collect();
+            let kept = |l: &Vec<u8>| l[..l.len().min(EVENT_BYTES_MAX + 1)].to_vec();
+            let expect: Vec<(i64, Vec<u8>)> = (0..).zip(lines.iter().map(kept)).collect();
+            for end in [&b"\n"[..], b""] {
+                let open = end.is_empty() && lengths.last() == Some(&0);
+                let text = [lines.join(&b'\n'), end.to_vec()].concat();
+                let text = if lengths.is_empty() { Vec::new() } else { text };
+                let chunks = chunked(io::Cursor::new(text.clone()));
+                let expect = &expect[..expect.len() - usize::from(open)];
+                assert!(chunks.concat() == expect, "{lengths:?} {end:?}");
+                assert!(chunks.iter().all(|chunk| !chunk.is_empty()));
+                let slow = BufReader::with_capacity(100, Slow(io::Cursor::new(text)));
+                assert!(chunked(slow) == chunks, "cut at the same lines: {lengths:?}");
+            }
+        }
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! `watchfire eval`: the engine over files or standard input.
 //!
-//! A reader cuts the input into chunks of whole lines; workers decode and match them; this thread
-//! takes their results in the order of the input, folds matches into findings, and writes. Workers
+//! A reader cuts the input into chunks of whole lines; workers decode and match them and write lines of
+//! output; this thread takes their results in the order of the input, folds matches into findings, and
+//! puts lines in the order of event time. Workers
 //! get chunks in turn and answer in turn, so the output is the same for every number of threads.
 
 mod input;
+mod lines;
 mod output;
 mod stage;
 
@@ -55,6 +57,10 @@ pub struct Args {
     /// What the events are, added to what they say themselves
     #[arg(long, value_name = "product=…,service=…,category=…")]
     logsource: Option<String>,
+    /// Run every rule on every event, whatever logsource it is for: to try rules on events that do not
+    /// say what they are, or to measure. A rule that leans on its logsource matches foreign events then
+    #[arg(long)]
+    no_routing: bool,
     /// How far events may be behind the latest one and still count for correlations
     #[arg(long, default_value = "10s", value_name = "DURATION")]
     lateness: String,
@@ -119,6 +125,7 @@ pub fn run(mut args: Args) -> anyhow::Result<u8> {
     let options = stage::Options {
         decoder: Arc::new(decoder(&args)?),
         view: loaded.view(0),
+        routing: !args.no_routing,
         lateness: parse_duration(&args.lateness).context("--lateness")?,
         threads: threads(args.threads)?,
         matches: args.output == Output::Matches,

@@ -1,19 +1,77 @@
 //! Lines of output in the order of event time.
+//!
+//! Lines come in runs. A run is put in order by itself, which it mostly is already, and the runs that
+//! are held back are merged when event time has passed their lines.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 use std::io::{self, Write};
 
 use crate::time::Timestamp;
 
-/// A line and what orders it: time, then line of input, then the order in which it was made.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Held {
-    time: Timestamp,
-    line: i64,
-    number: u64,
-    text: Vec<u8>,
+/// Lines in one buffer, with what orders them.
+#[derive(Default)]
+pub struct Run {
+    bytes: Vec<u8>,
+    lines: Vec<Line>,
+    /// The next to be written.
+    next: usize,
 }
+
+struct Line {
+    /// `None` when the event has none; it is put where event time was when its line was read.
+    time: Option<Timestamp>,
+    /// Line of the input.
+    line: i64,
+    start: usize,
+    end: usize,
+}
+
+impl Run {
+    /// Adds a line as `write` appends it.
+    pub fn put(&mut self, time: Option<Timestamp>, line: i64, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
+        write(&mut self.bytes);
+        self.bytes.push(b'\n');
+        self.lines.push(Line { time, line, start, end: self.bytes.len() });
+    }
+
+    /// Puts the lines in order; of equal ones that which was added first comes first.
+    fn settle(&mut self, now: Timestamp) {
+        for line in &mut self.lines {
+            line.time.get_or_insert(now);
+        }
+        self.lines.sort_by_key(|line| (line.time, line.line));
+    }
+}
+
+/// A run that is held back, and what orders runs: time and line of their next lines, then the order in
+/// which they came.
+struct Held {
+    next: (Option<Timestamp>, i64, u64),
+    run: Run,
+}
+
+impl Ord for Held {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.next.cmp(&other.next)
+    }
+}
+
+impl PartialOrd for Held {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Held {
+    fn eq(&self, other: &Self) -> bool {
+        self.next == other.next
+    }
+}
+
+impl Eq for Held {}
 
 /// Holds lines back until event time has passed them.
 pub struct Writer<W: Write> {
@@ -28,10 +86,13 @@ impl<W: Write> Writer<W> {
         Self { out, held: BinaryHeap::new(), number: 0 }
     }
 
-    /// Takes one line.
-    pub fn put(&mut self, time: Timestamp, line: i64, text: Vec<u8>) {
-        self.number += 1;
-        self.held.push(Reverse(Held { time, line, number: self.number, text }));
+    /// Takes a run; what has no time in it belongs to `now`.
+    pub fn take(&mut self, mut run: Run, now: Timestamp) {
+        run.settle(now);
+        if let Some(first) = run.lines.first() {
+            self.number += 1;
+            self.held.push(Reverse(Held { next: (first.time, first.line, self.number), run }));
+        }
     }
 
     /// Writes what lies before `time`.
@@ -39,16 +100,7 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// When the output cannot be written.
     pub fn release(&mut self, time: Timestamp) -> io::Result<()> {
-        while self.held.peek().is_some_and(|Reverse(h)| h.time < time) {
-            let Some(Reverse(held)) = self.held.pop() else { break };
-            self.write(&held.text)?;
-        }
-        Ok(())
-    }
-
-    fn write(&mut self, text: &[u8]) -> io::Result<()> {
-        self.out.write_all(text)?;
-        self.out.write_all(b"\n")
+        self.write_while(|next| next < Some(time))
     }
 
     /// Writes everything.
@@ -56,10 +108,25 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// When the output cannot be written.
     pub fn finish(&mut self) -> io::Result<()> {
-        while let Some(Reverse(held)) = self.held.pop() {
-            self.write(&held.text)?;
-        }
+        self.write_while(|_| true)?;
         self.out.flush()
+    }
+
+    fn write_while(&mut self, due: impl Fn(Option<Timestamp>) -> bool) -> io::Result<()> {
+        while let Some(mut first) = self.held.peek_mut() {
+            let Reverse(Held { next, run }) = &mut *first;
+            if !due(next.0) {
+                break;
+            }
+            let line = &run.lines[run.next];
+            self.out.write_all(&run.bytes[line.start..line.end])?;
+            run.next += 1;
+            match run.lines.get(run.next) {
+                Some(line) => (next.0, next.1) = (line.time, line.line),
+                None => drop(PeekMut::pop(first)),
+            }
+        }
+        Ok(())
     }
 
     /// Hands what was written to the reader.
@@ -68,5 +135,35 @@ impl<W: Write> Writer<W> {
     /// When the output cannot be written.
     pub fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A run of lines that say their time and line, and a letter to tell equal ones apart.
+    fn run(lines: &[(i64, i64, char)]) -> Run {
+        let mut run = Run::default();
+        for &(time, line, letter) in lines {
+            let time = (time >= 0).then_some(Timestamp(time));
+            run.put(time, line, |out| out.push(letter as u8));
+        }
+        run
+    }
+
+    #[test]
+    fn runs_are_merged_by_time_then_line_then_the_order_of_coming() {
+        let mut writer = Writer::new(Vec::new());
+        writer.take(run(&[(1, 0, 'a'), (5, 1, 'e'), (3, 2, 'c'), (-1, 3, 'b')]), Timestamp(2));
+        writer.take(Run::default(), Timestamp(2));
+        writer.release(Timestamp(3)).expect("writes");
+        assert_eq!(writer.out, b"a\nb\n", "what lies before 3");
+        writer.take(run(&[(5, 1, 'f'), (3, 1, 'C'), (9, 9, 'z'), (9, 9, 'Z')]), Timestamp(0));
+        writer.release(Timestamp(5)).expect("writes");
+        assert_eq!(writer.out, b"a\nb\nC\nc\n");
+        writer.take(run(&[(4, 0, 'l'), (5, 1, 'g')]), Timestamp(0));
+        writer.finish().expect("writes");
+        assert_eq!(writer.out, b"a\nb\nC\nc\nl\ne\nf\ng\nz\nZ\n");
     }
 }

@@ -5,15 +5,14 @@ use std::io::{self, BufRead, Write};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use serde_json::json;
-
-use super::input::{self, Chunk};
-use super::output::Writer;
+use super::input::{Chunk, Chunks};
+use super::lines::{self, DetectionLines};
+use super::output::{Run, Writer};
 use crate::alert;
-use crate::correlate::{Finding, Fold};
+use crate::correlate::{Finding, Fold, Match};
 use crate::decode::{Decoder, RejectCode};
 use crate::ids::Coordinate;
-use crate::pipeline::{Detected, Filter, FilterOutput, Record};
+use crate::pipeline::{Counts, Filter, FilterOutput, Record};
 use crate::rule::RuleSet;
 use crate::runtime::SystemClock;
 use crate::time::{Clock, Timestamp};
@@ -26,6 +25,7 @@ const CHUNKS_WAITING_MAX: usize = 4;
 pub struct Options {
     pub decoder: Arc<Decoder>,
     pub view: usize,
+    pub routing: bool,
     pub lateness: i64,
     pub threads: usize,
     pub matches: bool,
@@ -33,7 +33,7 @@ pub struct Options {
 }
 
 /// What was done.
-#[derive(Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     pub events: u64,
     pub bytes: u64,
@@ -49,9 +49,14 @@ pub struct Totals {
 
 /// What a worker made of a chunk.
 struct Worked {
-    first_line: i64,
-    times: Vec<Option<Timestamp>>,
-    output: FilterOutput,
+    counts: Counts,
+    detections: u64,
+    alerts: u64,
+    /// The times of the events that have one, in the order of the input.
+    times: Vec<Timestamp>,
+    /// Matches for the fold, each with how many of the times were before it.
+    matches: Vec<(usize, Match)>,
+    lines: Run,
 }
 
 /// Evaluates the whole input.
@@ -61,24 +66,27 @@ struct Worked {
 pub fn evaluate<W: Write>(
     rules: &Arc<RuleSet>,
     options: &Options,
-    mut input: Box<dyn BufRead + Send>,
+    input: Box<dyn BufRead + Send>,
     writer: &mut Writer<W>,
 ) -> io::Result<Totals> {
+    let detection_lines = DetectionLines::new(rules);
+    let detection_lines = options.matches.then_some(&detection_lines);
+    // Compiled once; the clones share the program.
+    let filter = filter(rules, options);
     std::thread::scope(|scope| {
         let mut to_workers: Vec<SyncSender<Chunk>> = Vec::new();
         let mut from_workers: Vec<Receiver<Worked>> = Vec::new();
-        // Compiled once; the clones share the program.
-        let decoder = Arc::clone(&options.decoder);
-        let filter = Filter::for_view(Arc::clone(rules), decoder, options.view);
+        let (used, buffers) = sync_channel(2 * CHUNKS_WAITING_MAX * options.threads);
         for _ in 0..options.threads {
             let (chunk_sender, chunks) = sync_channel(CHUNKS_WAITING_MAX);
             let (sender, worked) = sync_channel(CHUNKS_WAITING_MAX);
-            let filter = filter.clone();
-            scope.spawn(move || work(filter, &chunks, &sender));
+            let mut worker = Worker::new(filter.clone(), rules, detection_lines);
+            let used = used.clone();
+            scope.spawn(move || worker.run(&chunks, &sender, &used));
             to_workers.push(chunk_sender);
             from_workers.push(worked);
         }
-        let reader = scope.spawn(move || read(&mut *input, &to_workers));
+        let reader = scope.spawn(move || read(Chunks::new(input), &to_workers, &buffers));
         let mut collector = Collector::new(rules, options, writer);
         for worked in (0..from_workers.len()).cycle().map_while(|i| from_workers[i].recv().ok()) {
             collector.take(worked)?;
@@ -91,15 +99,26 @@ pub fn evaluate<W: Write>(
     })
 }
 
+fn filter(rules: &Arc<RuleSet>, options: &Options) -> Filter {
+    let decoder = Arc::clone(&options.decoder);
+    let mut filter = Filter::for_view(Arc::clone(rules), decoder, options.view);
+    if options.matches {
+        filter = filter.without_alerts();
+    }
+    if !options.routing {
+        filter = filter.without_routing();
+    }
+    filter
+}
+
 /// Hands chunks to the workers in turn, until the input or the workers end.
-fn read(input: &mut dyn BufRead, workers: &[SyncSender<Chunk>]) -> io::Result<()> {
-    let mut line = 0;
+fn read(
+    mut chunks: Chunks,
+    workers: &[SyncSender<Chunk>],
+    buffers: &Receiver<Vec<u8>>,
+) -> io::Result<()> {
     for worker in workers.iter().cycle() {
-        let chunk = input::next(input, line)?;
-        if chunk.is_empty() {
-            break;
-        }
-        line += chunk.lines().count() as i64;
+        let Some(chunk) = chunks.next(buffers.try_recv().unwrap_or_default())? else { break };
         if worker.send(chunk).is_err() {
             break;
         }
@@ -107,32 +126,90 @@ fn read(input: &mut dyn BufRead, workers: &[SyncSender<Chunk>]) -> io::Result<()
     Ok(())
 }
 
-fn work(mut filter: Filter, chunks: &Receiver<Chunk>, results: &SyncSender<Worked>) {
-    let topic: Arc<str> = "input".into();
-    // Times without a year need to know about what time it is; one reading for the whole run.
-    let reference = SystemClock.now();
-    while let Ok(chunk) = chunks.recv() {
-        let mut worked = Worked {
-            first_line: chunk.first_line,
-            times: Vec::new(),
-            output: FilterOutput::default(),
-        };
-        for (line, payload) in chunk.lines() {
-            let at = Coordinate { topic: Arc::clone(&topic), partition: 0, offset: line };
-            let record = Record {
-                at,
-                payload: Some(payload),
-                headers: &[],
-                timestamp: None,
-                reference,
-                now: None,
-            };
-            worked.times.push(filter.record(&record, &mut worked.output));
-        }
-        if results.send(worked).is_err() {
-            return;
+/// Turns chunks into results; nothing of it is shared with others for each event.
+struct Worker<'r> {
+    filter: Filter,
+    rules: &'r RuleSet,
+    /// What is printed of detections; without them alerts are.
+    detection_lines: Option<&'r DetectionLines<'r>>,
+    output: FilterOutput,
+    at: Coordinate,
+    /// Times without a year need to know about what time it is; one reading for the whole run.
+    reference: Timestamp,
+}
+
+impl<'r> Worker<'r> {
+    fn new(
+        filter: Filter,
+        rules: &'r RuleSet,
+        detection_lines: Option<&'r DetectionLines<'r>>,
+    ) -> Self {
+        let at = Coordinate { topic: "input".into(), partition: 0, offset: 0 };
+        let reference = SystemClock.now();
+        Self { filter, rules, detection_lines, output: FilterOutput::default(), at, reference }
+    }
+
+    fn run(
+        &mut self,
+        chunks: &Receiver<Chunk>,
+        results: &SyncSender<Worked>,
+        used: &SyncSender<Vec<u8>>,
+    ) {
+        while let Ok(chunk) = chunks.recv() {
+            let worked = self.work(&chunk);
+            // Where too many wait already, the buffer is given back to the system.
+            let _ = used.try_send(chunk.into_buffer());
+            if results.send(worked).is_err() {
+                return;
+            }
         }
     }
+
+    fn work(&mut self, chunk: &Chunk) -> Worked {
+        let mut times = Vec::new();
+        let mut matches = Vec::new();
+        let mut record = Record {
+            at: self.at.clone(),
+            payload: None,
+            headers: &[],
+            timestamp: None,
+            reference: self.reference,
+            now: None,
+        };
+        for (line, payload) in chunk.lines() {
+            record.at.offset = line;
+            record.payload = Some(payload);
+            let time = self.filter.record(&record, &mut self.output);
+            matches.extend(self.output.matches.drain(..).map(|m| (times.len(), m.event)));
+            times.extend(time);
+        }
+        let output = &mut self.output;
+        let alerting = |rule: usize| self.rules.detections[rule].alerts;
+        let worked = Worked {
+            detections: output.detections.len() as u64,
+            alerts: output.detections.iter().filter(|hit| alerting(hit.rule)).count() as u64,
+            times,
+            matches,
+            lines: lines_of(output, self.detection_lines),
+            counts: std::mem::take(&mut output.counts),
+        };
+        output.detections.clear();
+        output.rejects.clear();
+        worked
+    }
+}
+
+fn lines_of(output: &mut FilterOutput, detection_lines: Option<&DetectionLines<'_>>) -> Run {
+    let mut run = Run::default();
+    if let Some(lines) = detection_lines {
+        for hit in &output.detections {
+            run.put(hit.time, hit.offset, |out| lines.write(hit, out));
+        }
+    }
+    for alert in output.alerts.drain(..) {
+        run.put(Some(alert.time), alert.at.offset, |out| out.extend_from_slice(&alert.body));
+    }
+    run
 }
 
 /// Puts results together in the order of the input.
@@ -160,30 +237,15 @@ impl<'c, W: Write> Collector<'c, W> {
     }
 
     fn take(&mut self, worked: Worked) -> io::Result<()> {
-        self.count(&worked.output);
-        let now = self.frontier.latest().unwrap_or(Timestamp::MIN);
-        if self.options.matches {
-            for hit in &worked.output.detections {
-                self.put_detection(hit, now);
-            }
+        self.count(&worked);
+        self.writer.take(worked.lines, self.frontier.latest().unwrap_or(Timestamp::MIN));
+        let mut observed = 0;
+        for (before, event) in worked.matches {
+            self.observe(&worked.times[observed..before]);
+            observed = before;
+            self.fold.offer(event, &mut self.findings);
         }
-        for alert in &worked.output.alerts {
-            self.totals.alerts += 1;
-            if !self.options.matches {
-                self.writer.put(alert.time, alert.at.offset, alert.body.clone());
-            }
-        }
-        let mut matches = worked.output.matches.into_iter().peekable();
-        for (line, time) in (worked.first_line..).zip(worked.times) {
-            while let Some(routed) = matches.next_if(|m| m.event.at.offset == line) {
-                self.fold.offer(routed.event, &mut self.findings);
-            }
-            let Some(time) = time else { continue };
-            self.totals.skewed += u64::from(self.frontier.observe(time));
-            if let Some(latest) = self.frontier.latest() {
-                self.fold.advance(latest.minus(self.options.lateness), &mut self.findings);
-            }
-        }
+        self.observe(&worked.times[observed..]);
         self.put_findings();
         let watermark =
             self.frontier.latest().map_or(Timestamp::MAX, |t| t.minus(self.options.lateness));
@@ -191,13 +253,25 @@ impl<'c, W: Write> Collector<'c, W> {
         self.writer.flush()
     }
 
-    fn count(&mut self, output: &FilterOutput) {
+    /// Lets event time come as far as these say. The fold hears of it only now: nothing was offered to
+    /// it in between.
+    fn observe(&mut self, times: &[Timestamp]) {
+        for time in times {
+            self.totals.skewed += u64::from(self.frontier.observe(*time));
+        }
+        if let Some(latest) = self.frontier.latest() {
+            self.fold.advance(latest.minus(self.options.lateness), &mut self.findings);
+        }
+    }
+
+    fn count(&mut self, worked: &Worked) {
         let totals = &mut self.totals;
-        let counts = &output.counts;
+        let counts = &worked.counts;
         let rejected: u64 = counts.rejected.values().sum();
         totals.events += counts.read - rejected;
         totals.bytes += counts.bytes;
-        totals.detections += output.detections.len() as u64;
+        totals.detections += worked.detections;
+        totals.alerts += worked.alerts;
         totals.skewed += counts.skewed;
         totals.untimed += counts.untimed;
         totals.missing_field += counts.missing_field.values().sum::<u64>();
@@ -216,44 +290,188 @@ impl<'c, W: Write> Collector<'c, W> {
         Ok(self.totals)
     }
 
-    fn put_detection(&mut self, hit: &Detected, now: Timestamp) {
-        let text = json!({
-            "kind": "detection",
-            "rule": self.rules.detections[hit.rule].header.id.0,
-            "line": hit.offset,
-            "time": hit.time.map(|t| t.to_string()),
-            "group": null,
-            "value": null,
-            "revision": 1,
-        });
-        self.writer.put(hit.time.unwrap_or(now), hit.offset, text.to_string().into_bytes());
-    }
-
     fn put_findings(&mut self) {
+        let mut run = Run::default();
         for finding in self.findings.drain(..) {
             let rule = &self.rules.correlations[finding.rule];
             self.totals.findings += u64::from(finding.episode.revision == 1);
             self.totals.alerts += u64::from(rule.alerts && finding.episode.revision == 1);
             let (time, line) = (finding.episode.time(), finding.trigger.offset);
-            if !self.options.matches {
-                if rule.alerts {
-                    self.writer.put(time, line, alert::of_finding(&self.rules, &finding).body);
-                }
-                continue;
+            let text = match self.options.matches {
+                true => lines::finding(&self.rules, &finding).to_string().into_bytes(),
+                false if rule.alerts => alert::of_finding(&self.rules, &finding).body,
+                false => continue,
+            };
+            run.put(Some(time), line, |out| out.extend_from_slice(&text));
+        }
+        self.writer.take(run, Timestamp::MIN);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::Format;
+    use crate::limits::EVAL_BLOCK_BYTES;
+
+    const RULES: &str = "title: hit
+name: hit
+logsource: {product: linux}
+detection: {s: {kind|startswith: h}, condition: s}
+level: high
+tags: [attack.t1110]
+---
+title: quiet
+name: quiet
+logsource: {product: linux}
+detection: {s: {kind: q}, condition: s}
+---
+title: many
+correlation:
+  type: event_count
+  rules: [hit]
+  group-by: [user]
+  timespan: 5s
+  condition: {gte: 4}
+---
+title: kinds
+correlation:
+  type: value_count
+  rules: [hit]
+  group-by: [user]
+  timespan: 5s
+  condition: {gte: 2, field: kind}
+";
+
+    /// Events that come out of order, some beyond the lateness, some without time, some no events, and
+    /// a few whose clock is far ahead.
+    fn events(count: u64) -> String {
+        let mut state = 7u64;
+        let mut random = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) % below
+        };
+        let mut text = String::new();
+        for n in 0..count {
+            let ahead = if random(500) == 0 { 3_600_000 } else { 0 };
+            let most = [1, 1, 2000, 30_000][random(4) as usize];
+            let back = random(most);
+            let time = Timestamp::from_millis((1_700_000_000_000 + n * 40 + ahead - back) as i64);
+            let kind = ["a", "a", "h1", "h2"][random(4) as usize];
+            let (user, pad) = (random(20), "x".repeat(random(400) as usize));
+            text += &match random(50) {
+                0 => format!("{{\"kind\":\"h3\",\"user\":\"u{user}\"}}\n"),
+                1 => "no event\n".to_owned(),
+                2 => "\n".to_owned(),
+                _ => format!(
+                    "{{\"time\":\"{time}\",\"kind\":\"{kind}\",\"user\":\"u{user}\",\"p\":\"{pad}\"}}\n"
+                ),
+            };
+        }
+        text
+    }
+
+    fn rules() -> Arc<RuleSet> {
+        let file: Arc<str> = "r.yml".into();
+        let (rules, _) = RuleSet::compile([(&file, RULES)]);
+        assert_eq!((rules.detections.len(), rules.correlations.len()), (2, 2));
+        Arc::new(rules)
+    }
+
+    fn options(threads: usize, matches: bool, revisions: bool) -> Options {
+        Options {
+            decoder: Arc::new(Decoder::new(Format::Json, Vec::new())),
+            view: 0,
+            routing: true,
+            lateness: 10_000_000,
+            threads,
+            matches,
+            revisions,
+        }
+    }
+
+    /// What is printed, and what was counted.
+    fn evaluated(rules: &Arc<RuleSet>, options: &Options, text: &str) -> (String, Totals) {
+        let input = io::Cursor::new(text.to_owned().into_bytes());
+        let mut out = Vec::new();
+        let mut writer = Writer::new(&mut out);
+        let totals = evaluate(rules, options, Box::new(input), &mut writer).expect("evaluates");
+        drop(writer);
+        (String::from_utf8(out).expect("text"), totals)
+    }
+
+    #[test]
+    fn the_output_is_the_same_for_every_number_of_threads() {
+        let (rules, text) = (rules(), events(12_000));
+        assert!(text.len() > 8 * EVAL_BLOCK_BYTES, "chunks for all threads");
+        for (matches, revisions) in [(true, false), (true, true), (false, false)] {
+            let one = evaluated(&rules, &options(1, matches, revisions), &text);
+            assert!(one.1.findings > 100 && one.1.late > 100 && one.1.skewed > 5);
+            for threads in [2, 5] {
+                let more = evaluated(&rules, &options(threads, matches, revisions), &text);
+                assert!(more.0 == one.0, "{threads} threads, matches: {matches}");
+                assert_eq!(more.1, one.1);
             }
-            let names = rule.group_by.iter().map(|f| f.as_str().to_owned());
-            let values = finding.group.0.iter().map(|v| serde_json::Value::from(&**v));
-            let group: serde_json::Map<String, serde_json::Value> = names.zip(values).collect();
-            let text = json!({
-                "kind": "finding",
-                "rule": rule.header.id.0,
-                "line": line,
-                "time": time.to_string(),
-                "group": group,
-                "value": finding.episode.value,
-                "revision": finding.episode.revision,
-            });
-            self.writer.put(time, line, text.to_string().into_bytes());
+        }
+    }
+
+    /// Event by event through filter and fold, as slowly as can be said.
+    fn findings_one_by_one(rules: &Arc<RuleSet>, text: &str) -> Vec<(usize, i64, u64)> {
+        let mut worker = Worker::new(filter(rules, &options(1, true, true)), rules, None);
+        let mut fold = Fold::new(Arc::clone(rules), true);
+        let (mut frontier, mut findings) = (Frontier::default(), Vec::new());
+        for (line, payload) in text.lines().enumerate() {
+            let record = Record {
+                at: Coordinate { offset: line as i64, ..worker.at.clone() },
+                payload: Some(payload.as_bytes()),
+                headers: &[],
+                timestamp: None,
+                reference: worker.reference,
+                now: None,
+            };
+            let time = worker.filter.record(&record, &mut worker.output);
+            for routed in worker.output.matches.drain(..) {
+                fold.offer(routed.event, &mut findings);
+            }
+            let Some(time) = time else { continue };
+            frontier.observe(time);
+            if let Some(latest) = frontier.latest() {
+                fold.advance(latest.minus(10_000_000), &mut findings);
+            }
+        }
+        fold.finish(&mut findings);
+        findings.iter().map(|f| (f.rule, f.trigger.offset, f.episode.revision)).collect()
+    }
+
+    #[test]
+    fn chunks_change_no_finding() {
+        let (rules, text) = (rules(), events(12_000));
+        let (printed, _) = evaluated(&rules, &options(3, true, true), &text);
+        let lines = printed.lines().map(|l| serde_json::from_str(l).expect("JSON"));
+        let lines: Vec<serde_json::Value> = lines.collect();
+        let of_finding = |m: &&serde_json::Value| m["kind"] == "finding";
+        let number = |v: &serde_json::Value| v.as_i64().expect("a number");
+        let read = |m: &serde_json::Value| {
+            let rule = usize::from(m["title"] == "kinds");
+            (rule, number(&m["line"]), number(&m["revision"]) as u64)
+        };
+        let mut found: Vec<_> = lines.iter().filter(of_finding).map(read).collect();
+        let mut expected = findings_one_by_one(&rules, &text);
+        found.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(found, expected);
+        let hit = lines.iter().find(|m| m["kind"] == "detection").expect("a detection");
+        assert_eq!((&hit["title"], &hit["level"]), (&"hit".into(), &"high".into()));
+        assert_eq!((&hit["rule"], &hit["tags"][0]), (&"hit".into(), &"attack.t1110".into()));
+    }
+
+    #[test]
+    fn without_routing_every_rule_sees_every_event() {
+        let rules = rules();
+        let text = "{\"product\":\"windows\",\"service\":\"x\",\"kind\":\"h\"}\n";
+        for (routing, detections) in [(true, 0), (false, 1)] {
+            let options = Options { routing, ..options(1, true, false) };
+            assert_eq!(evaluated(&rules, &options, text).1.detections, detections);
         }
     }
 }
