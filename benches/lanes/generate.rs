@@ -74,7 +74,7 @@ const QUIET_COMMANDS: [&str; 8] = [
     r#""C:\Program Files\Microsoft Office\root\Office16\EXCEL.EXE" /dde"#,
     r"C:\Windows\System32\sihost.exe",
     r"C:\Windows\System32\audiodg.exe 0x4f8 0x4fc",
-    r"ipconfig",
+    r"C:\Windows\System32\ctfmon.exe",
 ];
 
 const LOUD_COMMANDS: [&str; 10] = [

@@ -151,10 +151,11 @@ impl Cell {
         let mb = self.bytes_per_event() * self.watchfire.rate() / 1e6;
         let rss = |f: &Figure| format!("{:.0}", f.rss_bytes as f64 / f64::from(1 << 20));
         format!(
-            "| {} | {:.0} | {matches} | {} | {mb:.0} | {} | {ratio} | {} | {} | {} / {} |",
+            "| {} | {:.0} | {matches} | {} | {} | {} | {ratio} | {} | {} | {} / {} |",
             self.name(),
             self.bytes_per_event(),
             rate(Some(&self.watchfire)),
+            thousands(mb),
             rate(rsigma),
             rate(self.serde_json.as_ref()),
             rate(self.simd_json.as_ref()),
@@ -227,7 +228,7 @@ impl Report {
         let mut text = String::from("\n| beside that | events/s | MB/s |\n|---|--:|--:|\n");
         let mut line = |what: String, ns: f64, cell: &Cell| {
             let mb = cell.bytes_per_event() * 1e3 / ns;
-            let _ = writeln!(text, "| {what} | {} | {mb:.0} |", thousands(1e9 / ns));
+            let _ = writeln!(text, "| {what} | {} | {} |", thousands(1e9 / ns), thousands(mb));
         };
         for cell in &self.lanes {
             if let Some(two) = &cell.two_threads {
