@@ -88,6 +88,17 @@ impl Contenders {
         Self { rules, ..self.clone() }
     }
 
+    /// How many rules Watchfire takes.
+    pub fn rules_loaded(&self) -> anyhow::Result<usize> {
+        let mut command = Command::new(WATCHFIRE);
+        command.args(["eval", "--stats", "--rules"]).arg(&self.rules).arg(&self.empty);
+        let said = command.output()?.stderr;
+        let said = String::from_utf8_lossy(&said);
+        let stats: serde_json::Value =
+            serde_json::from_str(said.lines().last().unwrap_or_default()).context("--stats")?;
+        Ok(stats["rules_loaded"].as_u64().context("rules_loaded")? as usize)
+    }
+
     /// What `rsigma` says it is.
     pub fn rsigma_version(&self) -> Option<String> {
         let output = Command::new(self.rsigma.as_ref()?).arg("--version").output().ok()?;

@@ -35,6 +35,8 @@ pub fn measure(
     for size in SIZES {
         let rules = write_rules(&corpora.rules(), folder, size)?;
         let sized = contenders.with_rules(rules);
+        let loaded = sized.rules_loaded()?;
+        ensure!(loaded == size, "{loaded} of {size} rules were loaded");
         modes.iter().for_each(|mode| cells.push((size, *mode, sized.clone(), Vec::new())));
     }
     for round in 1..=options.rounds {
@@ -66,8 +68,9 @@ fn write_rules(from: &Path, folder: &Path, size: usize) -> anyhow::Result<PathBu
     for n in 0..size.min(texts.len()) {
         write(n, &texts[n * texts.len() / size.min(texts.len())])?;
     }
-    // A regular expression with other letters may be none.
-    let plain: Vec<&String> = texts.iter().filter(|t| !t.contains("|re")).collect();
+    // A regular expression or a network with other letters may be none.
+    let plain: Vec<&String> =
+        texts.iter().filter(|t| !t.contains("|re") && !t.contains("|cidr")).collect();
     for n in texts.len()..size {
         write(n, &copy(plain[n % plain.len()], n, &mut random))?;
     }
@@ -99,6 +102,10 @@ fn copy(text: &str, n: usize, random: &mut Seeded) -> String {
 /// wildcards stay, so the copy costs what its original does.
 fn changed(line: &str, random: &mut Seeded) -> String {
     let item = line.find("- ").filter(|at| line[..*at].trim().is_empty()).map(|at| at + 2);
+    let open = line.trim_end().strip_suffix(':').map(|key| key.trim_start_matches([' ', '-']));
+    if open.is_some_and(is_key) {
+        return line.to_owned();
+    }
     let start = match (item, line.find(": ")) {
         (Some(_), Some(colon)) if is_key(line[..colon].trim_start_matches([' ', '-'])) => colon + 2,
         (Some(at), _) => at,
