@@ -8,7 +8,6 @@ use crate::report::{Cell, Figure, Growth, Report};
 const WIDTH: f64 = 760.0;
 /// Mid grey: at least 4:1 against white and against a dark page.
 const INK: &str = "#737b85";
-const FAINT: &str = "#737b85";
 const WATCHFIRE: &str = "#e8590c";
 const RSIGMA: &str = "#3b82c4";
 const SERDE: &str = "#8e98a3";
@@ -20,17 +19,18 @@ const LABEL: f64 = 150.0;
 const VALUE: f64 = 76.0;
 const TOP: f64 = 74.0;
 
+/// Which figure of a lane a bar shows.
+type Of = fn(&Cell) -> Option<&Figure>;
+
 /// Events per second of every lane, as bars.
 pub fn lanes(report: &Report) -> String {
     let cells: Vec<&Cell> = report.lanes.iter().filter(|c| c.mode == Mode::Routed).collect();
-    let series: [(&str, &str, fn(&Cell) -> Option<&Figure>); 3] = [
+    let series: [(&str, &str, Of); 3] = [
         ("Watchfire", WATCHFIRE, |c| Some(&c.watchfire)),
         ("RSigma", RSIGMA, |c| c.rsigma.as_ref()),
         ("serde_json::Value, parsing alone", SERDE, |c| c.serde_json.as_ref()),
     ];
-    let rate = |c: &Cell, of: fn(&Cell) -> Option<&Figure>| {
-        of(c).map(Figure::rate).filter(|r| r.is_finite() && *r > 0.0)
-    };
+    let rate = |c: &Cell, of: Of| of(c).map(Figure::rate).filter(|r| r.is_finite() && *r > 0.0);
     let all = cells.iter().flat_map(|c| series.iter().filter_map(|(_, _, of)| rate(c, *of)));
     let most = all.fold(1.0, f64::max);
     let group = BAR * series.len() as f64 + GROUP_GAP;
@@ -49,7 +49,7 @@ pub fn lanes(report: &Report) -> String {
                 r#"<rect x="{LABEL}" y="{y:.1}" width="{width:.1}" height="{:.1}" rx="1.5" fill="{colour}"/>"#,
                 BAR - 1.5
             );
-            let ratio = cell.ratio().filter(|_| n == 0).map(|r| format!(" ({r:.0}×)"));
+            let ratio = cell.ratio().filter(|_| n == 0).map(|r| format!(" ({r:.1}×)"));
             let label = short(rate) + &ratio.unwrap_or_default();
             text(&mut svg, LABEL + width + 5.0, y + BAR - 2.6, "start", 10, &label);
         }
@@ -59,7 +59,7 @@ pub fn lanes(report: &Report) -> String {
 
 /// Time per event by number of rules, as lines.
 pub fn growth(report: &Report) -> String {
-    let (height, left, bottom, right) = (340.0, 76.0, 48.0, 40.0);
+    let (height, left, bottom, right) = (360.0, 76.0, 62.0, 40.0);
     let rules: Vec<f64> = report.growth.iter().map(|g| g.rules as f64).collect();
     let (few, many) = (rules.iter().copied().fold(f64::MAX, f64::min).ln(), {
         rules.iter().copied().fold(1.0, f64::max).ln()
@@ -77,7 +77,7 @@ pub fn growth(report: &Report) -> String {
         let ns = f64::from(tick) * step;
         let _ = writeln!(
             svg,
-            r#"<line x1="{left}" x2="{:.1}" y1="{y:.1}" y2="{y:.1}" stroke="{FAINT}" stroke-opacity=".3"/>"#,
+            r#"<line x1="{left}" x2="{:.1}" y1="{y:.1}" y2="{y:.1}" stroke="{INK}" stroke-opacity=".3"/>"#,
             WIDTH - right,
             y = y(ns)
         );
@@ -86,21 +86,22 @@ pub fn growth(report: &Report) -> String {
     let routed = report.growth.iter().filter(|g| g.mode == Mode::Routed);
     for point in routed.clone() {
         let label = crate::report::thousands(point.rules as f64);
-        text(&mut svg, x(point.rules as f64), height - bottom + 20.0, "middle", 11, &label);
+        text(&mut svg, x(point.rules as f64), height - bottom + 32.0, "middle", 11, &label);
     }
     text(&mut svg, (left + WIDTH - right) / 2.0, height - 8.0, "middle", 11, "rules");
-    line(&mut svg, routed, WATCHFIRE, &x, &y);
+    line(&mut svg, routed, WATCHFIRE, 18.0, (&x, &y));
     let unrouted = report.growth.iter().filter(|g| g.mode == Mode::Unrouted);
-    line(&mut svg, unrouted, RSIGMA, &x, &y);
+    line(&mut svg, unrouted, RSIGMA, -9.0, (&x, &y));
     svg + "</svg>\n"
 }
 
+/// `label` is how far below its point a value stands.
 fn line<'a>(
     svg: &mut String,
     points: impl Iterator<Item = &'a Growth> + Clone,
     colour: &str,
-    x: &impl Fn(f64) -> f64,
-    y: &impl Fn(f64) -> f64,
+    label: f64,
+    (x, y): (&impl Fn(f64) -> f64, &impl Fn(f64) -> f64),
 ) {
     let place = |g: &Growth| (x(g.rules as f64), y(g.figure.cpu_ns));
     let path: Vec<String> =
@@ -116,7 +117,7 @@ fn line<'a>(
     for point in points {
         let (cx, cy) = place(point);
         let _ = writeln!(svg, r#"<circle cx="{cx:.1}" cy="{cy:.1}" r="4" fill="{colour}"/>"#);
-        text(svg, cx, cy - 9.0, "middle", 11, &microseconds(point.figure.cpu_ns));
+        text(svg, cx, cy + label, "middle", 11, &microseconds(point.figure.cpu_ns));
     }
 }
 
@@ -165,7 +166,10 @@ fn short(rate: f64) -> String {
 }
 
 fn microseconds(ns: f64) -> String {
-    format!("{:.1} µs", ns / 1e3)
+    match ns / 1e3 {
+        us if us >= 10.0 => format!("{us:.0} µs"),
+        us => format!("{us:.1} µs"),
+    }
 }
 
 /// 1, 2 or 5 times a power of ten, not less than `least`.
