@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use crate::chart;
 use crate::contender::Mode;
@@ -14,13 +14,21 @@ const END: &str = "<!-- end of figures -->\n";
 
 /// Rewrites the page, the charts and the sentence in the README.
 pub fn write(report: &Report) -> anyhow::Result<()> {
+    ensure!(report.thin == 1, "a trial (--thin {}) is no measurement", report.thin);
+    ensure!(!report.lanes.is_empty(), "the report has no lanes");
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let charts = root.join("docs/charts");
     fs::create_dir_all(&charts)?;
     fs::write(charts.join("lanes.svg"), chart::lanes(report))?;
-    fs::write(charts.join("growth.svg"), chart::growth(report))?;
-    replace(&root.join("docs/benchmarks.md"), &report.markdown())?;
-    replace(&root.join("README.md"), &summary(report))
+    let lanes = |folder: &str| format!("![Events per second by lane]({folder}/lanes.svg)\n\n");
+    let mut page = lanes("charts");
+    if !report.growth.is_empty() {
+        fs::write(charts.join("growth.svg"), chart::growth(report))?;
+        page += "![Time per event by number of rules](charts/growth.svg)\n\n";
+    }
+    page += &report.markdown();
+    replace(&root.join("docs/benchmarks.md"), &page)?;
+    replace(&root.join("README.md"), &(lanes("docs/charts") + &summary(report)))
 }
 
 fn replace(path: &Path, figures: &str) -> anyhow::Result<()> {
