@@ -24,7 +24,7 @@ mod report;
 mod yardstick;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -86,10 +86,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Some(path) => read(path)?,
         None => measured(&options)?,
     };
-    if let Some(path) = &options.json {
-        let text = serde_json::to_string_pretty(&report)? + "\n";
-        fs::write(path, text).with_context(|| path.display().to_string())?;
-    }
+    keep(&report, options.json.as_deref())?;
     println!("{}", report.markdown());
     if let Some(path) = &options.chart {
         let svg = if options.growth { chart::growth(&report) } else { chart::lanes(&report) };
@@ -110,6 +107,13 @@ fn main() -> anyhow::Result<ExitCode> {
 fn read(path: &PathBuf) -> anyhow::Result<Report> {
     let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
     serde_json::from_str(&text).with_context(|| path.display().to_string())
+}
+
+/// After each lane: a run takes half an hour, and what it has measured outlives it.
+fn keep(report: &Report, path: Option<&Path>) -> anyhow::Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let text = serde_json::to_string_pretty(report)? + "\n";
+    fs::write(path, text).with_context(|| path.display().to_string())
 }
 
 fn measured(options: &Options) -> anyhow::Result<Report> {
@@ -133,6 +137,7 @@ fn measured(options: &Options) -> anyhow::Result<Report> {
             if options.lane.is_empty() || options.lane.iter().any(chosen) {
                 let events = lane.prepare(&folder, options.thin)?;
                 report.lanes.extend(measure::lane(&contenders, &events, options.rounds)?);
+                keep(&report, options.json.as_deref())?;
             }
         }
     }
