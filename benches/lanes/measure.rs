@@ -1,0 +1,106 @@
+//! One lane: every contender in turn, round after round, and the medians.
+//!
+//! In each round a run over the events is followed by one over an empty file, and the difference
+//! counts: that is the work on events, net of starting and of loading rules. Contenders alternate
+//! within a round, so that a slow minute of the machine hits all of them.
+
+use std::collections::BTreeMap;
+
+use crate::contender::{Contender, Contenders, Mode, Used};
+use crate::data::Events;
+use crate::report::{Cell, Figure};
+
+/// Runs of Watchfire for one of RSigma: they are short, and short runs need more of them.
+const WATCHFIRE_RUNS: usize = 3;
+/// The lane on which whole alerts are measured too.
+const ALERTS_LANE: &str = "win_mix";
+
+/// Measures a lane in each mode there is.
+pub fn lane(contenders: &Contenders, events: &Events, rounds: usize) -> anyhow::Result<Vec<Cell>> {
+    let mut modes = vec![Mode::Routed];
+    modes.extend(contenders.unrouted.then_some(Mode::Unrouted));
+    modes.into_iter().map(|mode| cell(contenders, events, mode, rounds)).collect()
+}
+
+fn cell(
+    contenders: &Contenders,
+    events: &Events,
+    mode: Mode,
+    rounds: usize,
+) -> anyhow::Result<Cell> {
+    let mut turns = vec![Contender::Watchfire(1)];
+    turns.extend(contenders.has_rsigma().then_some(Contender::Rsigma));
+    turns.push(Contender::Watchfire(1));
+    if mode == Mode::Routed {
+        turns.extend([Contender::SerdeJson, Contender::SimdJson, Contender::Watchfire(2)]);
+        turns.extend((events.name == ALERTS_LANE).then_some(Contender::Alerts));
+    }
+    turns.extend([Contender::Watchfire(1); WATCHFIRE_RUNS - 2]);
+    let mut runs: BTreeMap<Contender, Vec<Run>> = BTreeMap::new();
+    for round in 1..=rounds {
+        eprintln!("{} {mode:?}: round {round} of {rounds}", events.name);
+        for &who in &turns {
+            runs.entry(who).or_default().push(run(contenders, who, mode, events)?);
+        }
+    }
+    let figure = |who| runs.get(&who).map(|runs| figure(runs, events.count));
+    Ok(Cell {
+        lane: events.name.to_owned(),
+        mode,
+        events: events.count,
+        bytes: events.bytes,
+        watchfire: figure(Contender::Watchfire(1)).unwrap_or_default(),
+        two_threads: figure(Contender::Watchfire(2)),
+        alerts: figure(Contender::Alerts),
+        rsigma: figure(Contender::Rsigma),
+        serde_json: figure(Contender::SerdeJson),
+        simd_json: figure(Contender::SimdJson),
+    })
+}
+
+/// What one run used, and what of that was for the events.
+#[derive(Clone, Copy)]
+pub struct Run {
+    whole: Used,
+    load: Used,
+}
+
+/// Runs a contender with and without the events.
+pub fn run(
+    contenders: &Contenders,
+    who: Contender,
+    mode: Mode,
+    events: &Events,
+) -> anyhow::Result<Run> {
+    let whole = contenders.run(who, mode, events, false)?;
+    Ok(Run { whole, load: contenders.run(who, mode, events, true)? })
+}
+
+/// The medians of several runs.
+pub fn figure(runs: &[Run], events: u64) -> Figure {
+    let per_event = |seconds: f64| seconds * 1e9 / events as f64;
+    let mut cpu: Vec<f64> = runs.iter().map(|r| per_event(r.whole.cpu - r.load.cpu)).collect();
+    let wall = runs.iter().map(|r| per_event(r.whole.wall - r.load.wall));
+    let matches: Vec<u64> = runs.iter().map(|r| r.whole.lines).collect();
+    cpu.sort_by(f64::total_cmp);
+    Figure {
+        cpu_ns: median(cpu.iter().copied()),
+        cpu_ns_least: cpu[0],
+        cpu_ns_most: cpu[cpu.len() - 1],
+        wall_ns: median(wall),
+        load_seconds: median(runs.iter().map(|r| r.load.cpu)),
+        rss_bytes: median(runs.iter().map(|r| r.whole.rss as f64)) as u64,
+        matches: matches[0],
+        steady: matches.iter().all(|n| *n == matches[0]),
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut sorted: Vec<f64> = values.collect();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() % 2 {
+        1 => sorted[middle],
+        _ => (sorted[middle - 1] + sorted[middle]) / 2.0,
+    }
+}
