@@ -100,10 +100,14 @@ impl View {
     /// Takes a scalar as the next value of a field.
     #[inline]
     pub fn push_to(&mut self, field: u32, kind: Kind, start: u32, end: u32) {
-        self.touch(field);
         let at = self.scalars.len() as u32;
         self.push(kind, start, end);
         let head = &mut self.heads[field as usize];
+        if head.epoch != self.epoch {
+            *head = Head { epoch: self.epoch, first: at, last: at };
+            self.touched.push(field);
+            return;
+        }
         match head.last {
             NONE => head.first = at,
             last => self.scalars[last as usize].next = at,

@@ -20,11 +20,11 @@ pub(super) const STOP: u32 = u32::MAX - 1;
 /// Any odd number with well mixed bits: 2^64 over the golden ratio.
 const MIX: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// Keeps that many bytes of a word.
-const MASKS: [u64; 9] = {
-    let mut masks = [u64::MAX; 9];
+/// Keeps that many bytes of sixteen.
+const MASKS: [u128; 17] = {
+    let mut masks = [u128::MAX; 17];
     let mut bytes = 0;
-    while bytes < 8 {
+    while bytes < 16 {
         masks[bytes] = (1 << (8 * bytes)) - 1;
         bytes += 1;
     }
@@ -34,10 +34,8 @@ const MASKS: [u64; 9] = {
 /// A key as it is compared first: all of it up to 16 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Words {
-    /// The first eight bytes; zeros are behind a shorter key.
-    head: u64,
-    /// The last eight bytes; the same as `head` of a shorter key.
-    tail: u64,
+    /// The first sixteen bytes; zeros are behind a shorter key.
+    start: u128,
     /// The length, and the object that the key is of.
     tag: u64,
 }
@@ -46,45 +44,41 @@ impl Words {
     /// Of a key of an object, from `start` in `text`.
     #[inline(always)]
     pub fn new(text: &[u8], start: usize, length: usize, object: u32) -> Self {
-        let word = |at: usize| text.get(at..at + 8).and_then(|bytes| bytes.first_chunk());
-        let (head, tail) = (word(start), word(start + length.saturating_sub(8)));
-        let (Some(head), Some(tail)) = (head, tail) else {
-            return Self::short(&text[start..start + length], object);
+        let bytes = match text.get(start..).and_then(|rest| rest.first_chunk()) {
+            Some(bytes) => u128::from_le_bytes(*bytes),
+            None => near_the_end(text, start),
         };
-        let mask = MASKS[length.min(8)];
-        Self {
-            head: u64::from_le_bytes(*head) & mask,
-            tail: u64::from_le_bytes(*tail) & mask,
-            tag: tag(length, object),
-        }
+        // Keys and objects are fewer than 2^32.
+        let tag = length as u64 | u64::from(object) << 32;
+        Self { start: bytes & MASKS[length.min(16)], tag }
     }
 
-    /// Of a key with less than eight bytes from its start to the end of the text.
-    #[cold]
-    fn short(key: &[u8], object: u32) -> Self {
-        let mut padded = [0; 8];
-        padded[..key.len()].copy_from_slice(key);
-        let head = u64::from_le_bytes(padded);
-        Self { head, tail: head, tag: tag(key.len(), object) }
+    #[inline(always)]
+    fn length(self) -> usize {
+        self.tag as u32 as usize
+    }
+
+    fn object(self) -> u32 {
+        (self.tag >> 32) as u32
     }
 
     #[inline(always)]
     fn hash(self) -> u64 {
-        (self.head ^ self.tail.rotate_left(23) ^ self.tag.rotate_left(56)).wrapping_mul(MIX)
+        let (head, next) = (self.start as u64, (self.start >> 64) as u64);
+        (head ^ next.rotate_left(23) ^ self.tag.rotate_left(56)).wrapping_mul(MIX)
     }
 }
 
-/// Keys and objects are fewer than 2^32.
-fn tag(length: usize, object: u32) -> u64 {
-    length as u64 | u64::from(object) << 32
+/// The bytes from `start`, which are fewer than sixteen.
+#[cold]
+fn near_the_end(text: &[u8], start: usize) -> u128 {
+    text[start..].iter().rev().fold(0, |all, byte| all << 8 | u128::from(*byte))
 }
 
 /// A key of an object on the way to a wanted field.
 #[derive(Clone, Debug)]
 pub(super) struct Key {
     words: Words,
-    /// Bytes 8 to 15.
-    middle: u64,
     /// The field whose value it has.
     pub field: u32,
     /// The object that is below it, or [`STOP`].
@@ -92,20 +86,6 @@ pub(super) struct Key {
     /// Of a flat key with dots, the key of its first segment.
     pub rival: u32,
     name: Box<str>,
-}
-
-impl Key {
-    /// Whether what the words leave out of the name is the same, too.
-    #[inline(always)]
-    fn continues(&self, name: &[u8]) -> bool {
-        match name {
-            [_, _, _, _, _, _, _, _, rest @ ..] if name.len() > 16 => {
-                let middle = rest.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
-                middle == Some(self.middle) && (name.len() <= 24 || self.name.as_bytes() == name)
-            }
-            _ => true,
-        }
-    }
 }
 
 /// The keys that are looked for.
@@ -132,6 +112,11 @@ impl Keys {
             let key = tree.key(ROOT, name);
             tree.keys[key as usize].way = STOP;
         }
+        let stops = |key: &Key| stop_prefixes.iter().any(|prefix| key.name.starts_with(prefix));
+        tree.keys
+            .iter_mut()
+            .filter(|key| key.words.object() == ROOT && stops(key))
+            .for_each(|key| key.way = STOP);
         let slots = (tree.keys.len() * 8).next_power_of_two().max(64);
         let shift = 64 - slots.trailing_zeros();
         let slots = vec![0; slots];
@@ -165,14 +150,14 @@ impl Keys {
         self.keys.len()
     }
 
-    /// The key of that name, and its number.
+    /// The key of these words that begins there, and its number; never one with a space or a backslash.
     #[inline(always)]
-    pub fn find(&self, words: Words, name: &[u8]) -> Option<(usize, &Key)> {
+    pub fn find(&self, words: Words, text: &[u8], start: usize) -> Option<(usize, &Key)> {
         let mut slot = (words.hash() >> self.shift) as usize;
         loop {
-            let number = (self.slots[slot] as usize).checked_sub(1)?;
-            let key = &self.keys[number];
-            if key.words == words && key.continues(name) {
+            let number = (*self.slots.get(slot)? as usize).checked_sub(1)?;
+            let key = self.keys.get(number)?;
+            if key.words == words && (words.length() <= 16 || key.is_at(text, start)) {
                 return Some((number, key));
             }
             slot = (slot + 1) & (self.slots.len() - 1);
@@ -181,9 +166,28 @@ impl Keys {
 
     /// Whether a key at the top starts so that the slow way must read it.
     #[inline(always)]
-    pub fn stops(&self, words: Words, name: &[u8]) -> bool {
-        self.starts >> (words.head % 64) & 1 == 1
-            && self.prefixes.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
+    pub fn stops(&self, words: Words, text: &[u8], start: usize) -> bool {
+        self.starts >> (words.start as u64 % 64) & 1 == 1
+            && self.has_prefix(&text[start..start + words.length()])
+    }
+
+    #[inline(never)]
+    fn has_prefix(&self, name: &[u8]) -> bool {
+        self.prefixes.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
+    }
+}
+
+impl Key {
+    /// Whether the name of more than 16 bytes that begins there is this key's.
+    #[inline(never)]
+    fn is_at(&self, text: &[u8], start: usize) -> bool {
+        let (name, text) = (self.name.as_bytes(), &text[start..]);
+        let last = |bytes: &[u8]| bytes.last_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+        match text.get(..name.len()) {
+            // The words are the first 16 bytes.
+            Some(text) if name.len() <= 24 => last(text) == last(name),
+            text => text == Some(name),
+        }
     }
 }
 
@@ -206,19 +210,18 @@ impl Tree {
         let next = self.keys.len() as u32;
         let number = *self.numbers.entry((object, name.into())).or_insert(next);
         if number == next {
-            let words = match name.len() {
-                0..8 => Words::short(name.as_bytes(), object),
-                length => Words::new(name.as_bytes(), 0, length, object),
-            };
-            let middle = name.as_bytes().get(8..).and_then(|rest| rest.first_chunk());
-            let middle = middle.map_or(0, |bytes| u64::from_le_bytes(*bytes));
+            let words = Words::new(name.as_bytes(), 0, name.len(), object);
             let name = name.into();
-            self.keys.push(Key { words, middle, field: NONE, way: NONE, rival: NONE, name });
+            self.keys.push(Key { words, field: NONE, way: NONE, rival: NONE, name });
         }
         number
     }
 
+    /// Adds the keys of a field, unless no key that the scanner takes can be its own.
     fn add(&mut self, path: &str, field: u32) {
+        if path.contains([' ', '\\']) {
+            return;
+        }
         let (mut object, mut rest) = (ROOT, path);
         loop {
             let leaf = self.key(object, rest) as usize;

@@ -146,7 +146,7 @@ mod portable {
     /// The highest bit of each byte that is zero.
     #[inline(always)]
     fn zero(word: u64) -> u64 {
-        !((word & LOW) + LOW | word) & HIGH
+        !(((word & LOW) + LOW) | word) & HIGH
     }
 
     /// The highest bit of each byte that is that byte.

@@ -70,13 +70,19 @@ impl Walk<'_> {
     /// The byte at a position, or the first behind it that is no whitespace.
     #[inline(always)]
     fn solid(&self, byte: &mut usize) -> Option<u8> {
-        loop {
-            let found = *self.record.get(*byte)?;
-            if found > b' ' || !is_space(found) {
-                return Some(found);
+        match *self.record.get(*byte)? {
+            found if found > b' ' => Some(found),
+            _ => {
+                *byte = self.behind_space(*byte);
+                self.record.get(*byte).copied()
             }
-            *byte += 1;
         }
+    }
+
+    #[inline(never)]
+    fn behind_space(&self, byte: usize) -> usize {
+        let rest = &self.record[byte..];
+        byte + rest.iter().position(|b| !is_space(*b)).unwrap_or(rest.len())
     }
 
     #[inline(always)]
@@ -94,8 +100,12 @@ impl Walk<'_> {
             _ => return None,
         }
         loop {
+            at = self.texts(at, object, instance)?;
             let end = self.place(at.place + 1)?;
-            let role = self.key(at.byte + 1, end, object, instance)?;
+            let role = self.key_apart(at.byte + 1, end, object, instance);
+            if role.object == STOP {
+                return None;
+            }
             at = At { byte: self.behind_colon(end + 1)?, place: at.place + 2 };
             at = self.value(at, role, depth)?;
             match self.pair(at.byte) {
@@ -106,6 +116,30 @@ impl Walk<'_> {
                 _ => at.byte = self.behind_comma(at.byte)?,
             }
         }
+    }
+
+    /// Reads the members from the key at hand on that are strings, written without whitespace and not
+    /// the last: what most members are. Apart from [`Walk::object`] for the same reason.
+    #[inline(never)]
+    fn texts(&mut self, mut at: At, object: u32, instance: u32) -> Option<At> {
+        while let Some([_, close, start, end]) = self.places.get(at.place..)?.first_chunk() {
+            let (close, start, end) = (*close as usize, *start as usize, *end as usize);
+            if !self.has(close, *b"\":\"") || !self.has(end, *b"\",\"") {
+                break;
+            }
+            let role = self.key(at.byte + 1, close, object, instance);
+            if role.object == STOP {
+                return None;
+            }
+            self.push(role.field, Kind::Str, start + 1, end);
+            at = At { byte: end + 2, place: at.place + 4 };
+        }
+        Some(at)
+    }
+
+    #[inline(always)]
+    fn has(&self, byte: usize, expected: [u8; 3]) -> bool {
+        self.record.get(byte..).and_then(|rest| rest.first_chunk()) == Some(&expected)
     }
 
     #[inline(always)]
@@ -149,60 +183,66 @@ impl Walk<'_> {
         }
     }
 
-    /// What a key of an object begins.
+    /// What a key of an object begins; [`STOP`] for an object means to stop.
     #[inline(always)]
-    fn key(&mut self, start: usize, end: usize, object: u32, instance: u32) -> Option<Role> {
-        if !self.is_plain(start, end - start) {
-            return None;
-        }
-        if object == NONE {
-            return Some(NO_ROLE);
-        }
-        let words = Words::new(self.record, start, end - start, object);
-        let name = &self.record[start..end];
-        if object == ROOT && self.keys.stops(words, name) {
-            return None;
-        }
-        let Some((number, key)) = self.keys.find(words, name) else { return Some(NO_ROLE) };
+    fn key(&mut self, start: usize, end: usize, object: u32, instance: u32) -> Role {
+        const REFUSED: Role = Role { field: NONE, object: STOP };
+        let length = end - start;
+        let words = Words::new(self.record, start, length, object);
+        let found = if object == NONE { None } else { self.keys.find(words, self.record, start) };
+        let Some((number, key)) = found else {
+            let stops = object == ROOT && self.keys.stops(words, self.record, start);
+            return if stops || !self.is_plain(start, length) { REFUSED } else { NO_ROLE };
+        };
         let seen = &mut self.seen[number];
         if key.way == STOP || seen.key == instance || seen.rival == instance {
-            return None;
+            return REFUSED;
         }
         seen.key = instance;
         if key.rival != NONE {
             let way = &mut self.seen[key.rival as usize];
             if way.key == instance {
-                return None;
+                return REFUSED;
             }
             way.rival = instance;
         }
-        Some(Role { field: key.field, object: key.way })
+        Role { field: key.field, object: key.way }
+    }
+
+    /// The same, apart from [`Walk::object`], which so keeps what it needs in registers.
+    #[inline(never)]
+    fn key_apart(&mut self, start: usize, end: usize, object: u32, instance: u32) -> Role {
+        self.key(start, end, object, instance)
     }
 
     /// Whether a key is not empty and has neither spaces nor escapes.
     #[inline(always)]
     fn is_plain(&self, start: usize, length: usize) -> bool {
-        let marks = self.marks.get(start / 8..).and_then(|bytes| bytes.first_chunk());
-        match marks {
-            Some(marks) if (1..=56).contains(&length) => {
+        match self.marks.get(start / 8..).and_then(|bytes| bytes.first_chunk()) {
+            Some(marks) if length.wrapping_sub(1) < 56 => {
                 u64::from_le_bytes(*marks) >> (start % 8) << (64 - length) == 0
             }
-            _ => {
-                length > 0 && !self.record[start..start + length].iter().any(|b| b" \\".contains(b))
-            }
+            _ => self.is_plain_and_long(start, length),
         }
+    }
+
+    #[cold]
+    fn is_plain_and_long(&self, start: usize, length: usize) -> bool {
+        let mut name = self.record[start..start + length].iter();
+        length > 0 && !name.any(|byte| b" \\".contains(byte))
     }
 
     /// Reads a value.
     #[inline(always)]
     fn value(&mut self, at: At, role: Role, depth: u32) -> Option<At> {
-        let (kind, end) = match *self.record.get(at.byte)? {
-            b'"' => {
-                let end = self.place(at.place + 1)?;
-                self.push(role.field, Kind::Str, at.byte + 1, end);
-                return Some(At { byte: end + 1, place: at.place + 2 });
-            }
-            bracket @ (b'{' | b'[') => return self.container(bracket, at, role, depth),
+        let first = *self.record.get(at.byte)?;
+        if first == b'"' {
+            let end = self.place(at.place + 1)?;
+            self.push(role.field, Kind::Str, at.byte + 1, end);
+            return Some(At { byte: end + 1, place: at.place + 2 });
+        }
+        let (kind, end) = match first {
+            b'{' | b'[' => return self.container(first, at, role, depth),
             b't' => (Kind::True, self.literal(at.byte, b"true")?),
             b'f' => (Kind::False, self.literal(at.byte, b"false")?),
             b'n' => (Kind::Null, self.literal(at.byte, b"null")?),
@@ -212,6 +252,7 @@ impl Walk<'_> {
         Some(At { byte: end, place: at.place })
     }
 
+    #[inline(never)]
     fn container(&mut self, bracket: u8, at: At, role: Role, depth: u32) -> Option<At> {
         let depth = depth.checked_sub(1).filter(|left| *left > 0)?;
         if role.field != NONE {
@@ -244,7 +285,7 @@ fn is_space(byte: u8) -> bool {
 }
 
 /// The kind and the end of the number at `at`.
-#[inline(always)]
+#[inline(never)]
 fn number(text: &[u8], at: usize) -> Option<(Kind, usize)> {
     let minus = usize::from(text[at] == b'-');
     let start = at + minus;
