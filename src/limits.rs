@@ -98,8 +98,15 @@ pub const EVAL_BATCH_LINES: usize = 512;
 /// A file of JSON that is not one object a line is read into memory as a whole, if it is not larger.
 pub const EVAL_DOCUMENT_BYTES_MAX: usize = 64 << 20;
 
-/// Records that one loop of a worker takes before it looks at its other duties.
+/// Records that one loop of a worker takes before it looks at its other duties. Those in hand are no
+/// longer in librdkafka's queue, which fills again meanwhile: at most as much as it holds is on top.
 pub const POLL_BATCH_RECORDS_MAX: usize = 2_048;
+
+/// How long one loop of a worker waits for a record.
+pub const POLL_WAIT_MS: u64 = 5;
+
+/// How often librdkafka says what it knows of the partitions.
+pub const STATISTICS_INTERVAL_MS: u64 = 500;
 
 /// Outputs after which a worker commits before its interval is over.
 pub const EPOCH_OUTPUTS_MAX: usize = 5_000;

@@ -5,10 +5,12 @@ use rdkafka::admin::AdminClient;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::BaseConsumer;
 
-use super::token_now::set_token;
+use super::native::set_token;
 use super::{TokenError, TokenSource, WorkerContext};
 use crate::config::{Config, ConfigError, Kafka, OAuth, Sasl, Security, read_secret};
-use crate::limits::{CONSUMER_QUEUE_KIB, SESSION_TIMEOUT_MS, TRANSACTION_TIMEOUT_MS};
+use crate::limits::{
+    CONSUMER_QUEUE_KIB, SESSION_TIMEOUT_MS, STATISTICS_INTERVAL_MS, TRANSACTION_TIMEOUT_MS,
+};
 
 /// Why a client cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +102,7 @@ impl Clients {
             .set("enable.auto.offset.store", "false")
             // Never reset in silence: a lost position is looked up, counted and raised.
             .set("auto.offset.reset", "error")
-            .set("statistics.interval.ms", "500")
+            .set("statistics.interval.ms", STATISTICS_INTERVAL_MS.to_string())
             .set("queued.max.messages.kbytes", CONSUMER_QUEUE_KIB.to_string())
             .set("fetch.max.bytes", "16777216")
             .set("fetch.wait.max.ms", "50")

@@ -22,7 +22,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::WorkerContext;
-use crate::limits::BROKER_CALL_MS_MAX;
+use crate::limits::{BROKER_CALL_MS_MAX, EPOCH_OUTPUT_BYTES_MAX, EPOCH_OUTPUTS_MAX};
 
 /// Why an epoch could not be committed.
 #[derive(Debug, thiserror::Error)]
@@ -91,9 +91,9 @@ impl Transactional {
         self.messages
     }
 
-    /// Payload bytes of the open epoch.
-    pub fn bytes(&self) -> usize {
-        self.bytes
+    /// Whether the epoch is to be committed before its time.
+    pub fn is_full(&self) -> bool {
+        self.messages >= EPOCH_OUTPUTS_MAX || self.bytes >= EPOCH_OUTPUT_BYTES_MAX
     }
 
     /// Adds a message to the epoch; begins a transaction when none is open.

@@ -108,7 +108,7 @@ fn read(input: &mut dyn BufRead, workers: &[SyncSender<Chunk>]) -> io::Result<()
 }
 
 fn work(mut filter: Filter, chunks: &Receiver<Chunk>, results: &SyncSender<Worked>) {
-    let topic: Arc<str> = "input".into();
+    let mut at = Coordinate { topic: "input".into(), partition: 0, offset: 0 };
     // Times without a year need to know about what time it is; one reading for the whole run.
     let reference = SystemClock.now();
     while let Ok(chunk) = chunks.recv() {
@@ -118,9 +118,9 @@ fn work(mut filter: Filter, chunks: &Receiver<Chunk>, results: &SyncSender<Worke
             output: FilterOutput::default(),
         };
         for (line, payload) in chunk.lines() {
-            let at = Coordinate { topic: Arc::clone(&topic), partition: 0, offset: line };
+            at.offset = line;
             let record = Record {
-                at,
+                at: &at,
                 payload: Some(payload),
                 headers: &[],
                 timestamp: None,
