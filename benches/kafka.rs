@@ -51,7 +51,9 @@ fn main() {
     let Ok(brokers) = std::env::var("WATCHFIRE_KAFKA") else {
         return println!("not measured, WATCHFIRE_KAFKA is not set: scripts/kafka run -- …");
     };
-    println!("| lane | events/s | MB/s | CPU ns an event: watchfire | its threads | broker | more |");
+    println!(
+        "| lane | events/s | MB/s | CPU ns an event: watchfire | its threads | broker | more |"
+    );
     println!("|---|---|---|---|---|---|---|");
     for (source, make) in [("auth 250 B", auth as fn() -> Records), ("windows 1.1 kB", windows)] {
         let rules = ["rules", "quiet"].map(|r| (r, format!("{source}, {r}")));
@@ -198,7 +200,8 @@ fn made_up() -> Vec<String> {
 
 fn corpora() -> Option<PathBuf> {
     let given = std::env::var_os("WATCHFIRE_CORPORA").map(PathBuf::from);
-    let dir = given.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpora"));
+    let dir =
+        given.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpora"));
     dir.is_dir().then_some(dir)
 }
 

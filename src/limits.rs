@@ -120,6 +120,12 @@ pub const OFFSETS_ONLY_COMMIT_MS: u64 = 1_000;
 /// Memory of one librdkafka consumer queue, in KiB.
 pub const CONSUMER_QUEUE_KIB: usize = 32 << 10;
 
+/// Records in that queue from which on librdkafka does not ask for more.
+pub const CONSUMER_QUEUE_RECORDS: usize = 100_000;
+
+/// Bytes, as compressed, of a broker's answer to one fetch. More does not make reading faster.
+pub const FETCH_BYTES_MAX: usize = 4 << 20;
+
 /// `transaction.timeout.ms`: what a dead worker's open transaction may hold up.
 pub const TRANSACTION_TIMEOUT_MS: u64 = 10_000;
 

@@ -69,7 +69,9 @@ impl Queue {
         let read = |wait_ms, at: usize, size: usize| {
             // SAFETY: `size` pointers have room from `at` on; the queue is valid. No second call runs on
             // this client at the same time: a `Reader` has its only queue and stays on its thread.
-            let n = unsafe { c::rd_kafka_consume_batch_queue(self.0.as_ptr(), wait_ms, start.add(at), size) };
+            let n = unsafe {
+                c::rd_kafka_consume_batch_queue(self.0.as_ptr(), wait_ms, start.add(at), size)
+            };
             usize::try_from(n).unwrap_or(0).min(size)
         };
         // In one call it would wait until all the room is filled.
@@ -222,9 +224,8 @@ impl Message<'_> {
         let header = move |index| {
             let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
             // SAFETY: `all` lives as long as the message; an index beyond the end gives an error.
-            let code = unsafe {
-                c::rd_kafka_header_get_all(all, index, &mut name, &mut value, &mut size)
-            };
+            let code =
+                unsafe { c::rd_kafka_header_get_all(all, index, &mut name, &mut value, &mut size) };
             // SAFETY: the name ends in NUL, and the value is null or of that size; both live as long as
             // the message.
             (code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR)
