@@ -353,8 +353,25 @@ impl<'w, S: Stage> Worker<'w, S> {
             }
         }
         // Not before the records: a lost position is to be judged by all that was read before it.
-        let errors = batch.iter().filter_map(Message::error);
-        errors.map(KafkaError::MessageConsumption).try_for_each(|error| self.poll_error(error))
+        batch.iter().try_for_each(|message| match message.error() {
+            Some(code) => {
+                self.poll_error(KafkaError::MessageConsumption(code))?;
+                self.begin_again(message)
+            }
+            None => Ok(()),
+        })
+    }
+
+    /// Reads the partition of an error on from where the worker stands. librdkafka counts an error that
+    /// comes by the batch as a record read: after its next pause it would go on one record too far.
+    fn begin_again(&self, error: &Message<'_>) -> Result<(), WorkerError> {
+        let place = place_of(&self.topics, error);
+        let Some((place, position)) = place.and_then(|p| self.positions.get_key_value(&p)) else {
+            return Ok(());
+        };
+        let from = tpl_of(&Offsets::from([(place.clone(), position.next)]))?;
+        self.consumer().incremental_unassign(&from)?;
+        Ok(self.reader.assign(&from)?)
     }
 
     /// Hands records of one partition to the stage; gives how many it took.
