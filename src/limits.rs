@@ -102,8 +102,15 @@ pub const EVAL_BLOCK_BYTES: usize = 256 << 10;
 /// A file of JSON that is not one object a line is read into memory as a whole, if it is not larger.
 pub const EVAL_DOCUMENT_BYTES_MAX: usize = 64 << 20;
 
-/// Records that one loop of a worker takes before it looks at its other duties.
+/// Records that one loop of a worker takes before it looks at its other duties. Those in hand are no
+/// longer in librdkafka's queue, which fills again meanwhile: at most as much as it holds is on top.
 pub const POLL_BATCH_RECORDS_MAX: usize = 2_048;
+
+/// How long one loop of a worker waits for a record.
+pub const POLL_WAIT_MS: u64 = 5;
+
+/// How often librdkafka says what it knows of the partitions.
+pub const STATISTICS_INTERVAL_MS: u64 = 500;
 
 /// Outputs after which a worker commits before its interval is over.
 pub const EPOCH_OUTPUTS_MAX: usize = 5_000;
@@ -111,11 +118,20 @@ pub const EPOCH_OUTPUTS_MAX: usize = 5_000;
 /// Bytes of outputs after which a worker commits before its interval is over.
 pub const EPOCH_OUTPUT_BYTES_MAX: usize = 4 << 20;
 
+/// How long a worker sleeps between looks whether its outputs are acknowledged.
+pub const DRAIN_PAUSE_US: u64 = 200;
+
 /// How long positions wait to be committed when there is no output to commit them with.
 pub const OFFSETS_ONLY_COMMIT_MS: u64 = 1_000;
 
 /// Memory of one librdkafka consumer queue, in KiB.
 pub const CONSUMER_QUEUE_KIB: usize = 32 << 10;
+
+/// Records in that queue from which on librdkafka does not ask for more.
+pub const CONSUMER_QUEUE_RECORDS: usize = 100_000;
+
+/// Bytes, as compressed, of a broker's answer to one fetch. More does not make reading faster.
+pub const FETCH_BYTES_MAX: usize = 4 << 20;
 
 /// `transaction.timeout.ms`: what a dead worker's open transaction may hold up.
 pub const TRANSACTION_TIMEOUT_MS: u64 = 10_000;

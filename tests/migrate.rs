@@ -148,7 +148,7 @@ fn alerts(rules: &str, events: &[(i64, &str)]) -> Vec<(Vec<String>, f64)> {
     let mut fold = Fold::new(rules, false);
     let mut findings: Vec<Finding> = Vec::new();
     for (offset, (second, event)) in (0..).zip(events) {
-        let at = Coordinate { topic: "t".into(), partition: 0, offset };
+        let at = &Coordinate { topic: "t".into(), partition: 0, offset };
         let time = Timestamp(second * 1_000_000);
         let payload = Some(event.as_bytes());
         let headers = &[];

@@ -316,14 +316,16 @@ impl Asked {
             signature.extend(token.iter().map(|byte| u32::from(*byte)));
             return;
         }
-        let escaped = scalar.kind == Kind::Str && facts.token(scalar).contains(&b'\\');
-        let text = match scalar.kind {
-            Kind::Null => None,
-            _ if escaped => Some(Cow::Owned(facts.string(scalar).to_lowercase())),
-            _ => Some(String::from_utf8_lossy(facts.lowered(scalar))),
+        let is_escaped =
+            scalar.kind == Kind::Str && memchr::memchr(b'\\', facts.token(scalar)).is_some();
+        let decoded = is_escaped.then(|| facts.string(scalar).to_lowercase());
+        let text = match (&decoded, scalar.kind) {
+            (Some(text), _) => Some(text.as_bytes()),
+            (None, Kind::Null) => None,
+            (None, _) => Some(facts.lowered(scalar)),
         };
-        let whole = text.as_ref().and_then(|t| self.texts.get(t.as_bytes())).copied().unwrap_or(0);
-        let holds = |test: &Wanted| match &text {
+        let whole = text.and_then(|text| self.texts.get(text)).copied().unwrap_or(0);
+        let holds = |test: &Wanted| match text {
             Some(text) => test.holds(text),
             None => *test == Wanted::Present,
         };

@@ -14,9 +14,9 @@ use super::grams::Grams;
 use super::prefilter::Prefilter;
 use super::rates::Rates;
 use super::text::TextMatcher;
-use super::witness::{Clue, Clues, Rated, Signs};
+use super::witness::{Clue, Clues, Rated, Signs, required_literals};
 use crate::event::FieldPath;
-use crate::rule::{Expr, Item, Matcher, Part, RuleSet, Values, fold};
+use crate::rule::{Expr, Item, Matcher, Part, RuleSet, TextRegex, Values, fold};
 
 /// From so many literals on, a list is searched for at once.
 const LIST_LITERALS_MIN: usize = 4;
@@ -73,6 +73,8 @@ pub enum ValueCheck {
     Contains(Grams),
     /// The text ends with one of these, by their last bytes; folded.
     EndsWith(HashMap<[u8; END_BYTES], Vec<Box<[u8]>>, FixedState>),
+    /// A regular expression, and literals of which one is in every folded text that it matches.
+    Regex(TextRegex, Option<Grams>),
     /// Anything else, as the rule has it.
     Plain(Matcher),
     FieldRef {
@@ -231,6 +233,10 @@ impl<'r> Compiler<'r> {
             Matcher::FieldRef { field, .. } => {
                 ValueCheck::FieldRef { field: self.field(field), matcher: matcher.clone() }
             }
+            Matcher::Regex(regex) => {
+                let literals = required_literals(regex);
+                ValueCheck::Regex(regex.clone(), literals.map(|texts| grams(&texts)))
+            }
             Matcher::Any(forms) => ValueCheck::Any(self.one_of(forms)),
             matcher => ValueCheck::Plain(matcher.clone()),
         }
@@ -275,10 +281,13 @@ fn end_list(matchers: &[&Matcher]) -> Option<ValueCheck> {
 
 fn contains_list(matchers: &[&Matcher]) -> Option<ValueCheck> {
     let texts = texts(matchers);
+    (!texts.is_empty()).then(|| ValueCheck::Contains(grams(&texts)))
+}
+
+fn grams(texts: &[impl AsRef<[u8]>]) -> Grams {
     let rates = Rates::default();
     let window = |text: &[u8]| rates.contains(None, text).0;
-    let grams = Grams::new(texts.iter().map(|text| (&**text, window(text), 0)));
-    (!texts.is_empty()).then_some(ValueCheck::Contains(grams))
+    Grams::new(texts.iter().map(AsRef::as_ref).map(|text| (text, window(text), 0)))
 }
 
 /// Whether the text ends with one of a list.
@@ -293,7 +302,7 @@ fn value_cost(value: &ValueCheck) -> u32 {
         ValueCheck::Text(matcher) => matcher.cost(),
         ValueCheck::OneOf(_) | ValueCheck::EndsWith(_) => 2,
         ValueCheck::Contains(_) => 20,
-        ValueCheck::Plain(Matcher::Regex(_)) => 100,
+        ValueCheck::Regex(..) => 100,
         ValueCheck::Plain(_) => 2,
         ValueCheck::FieldRef { .. } => 10,
         ValueCheck::Any(forms) => forms.iter().map(value_cost).sum(),

@@ -5,7 +5,7 @@ use super::prefilter::Candidates;
 use super::program::{Plan, Program, Test, ValueCheck, ends_with};
 use super::texts::{Text, Texts};
 use crate::event::{Facts, Kind, Value};
-use crate::rule::{Matcher, TextRelation, compare, date_part, in_network, texts_relate};
+use crate::rule::{Matcher, TextRegex, TextRelation, compare, date_part, in_network, texts_relate};
 
 /// What one worker keeps between events, so that nothing is allocated for each.
 #[derive(Clone, Debug, Default)]
@@ -132,11 +132,9 @@ impl Run<'_, '_> {
         self.any(field, |run, at| run.texts.folded(run.facts, at).is_some_and(&holds))
     }
 
-    fn any_text(&mut self, field: Option<u32>, holds: impl Fn(&str) -> bool) -> bool {
-        self.any(field, |run, at| {
-            let text = run.texts.text(run.facts, at);
-            text.is_some_and(|t| std::str::from_utf8(t.bytes()).is_ok_and(&holds))
-        })
+    fn is_match(&mut self, regex: &TextRegex, at: usize) -> bool {
+        let text = self.texts.text(self.facts, at);
+        text.is_some_and(|t| std::str::from_utf8(t.bytes()).is_ok_and(|t| regex.is_match(t)))
     }
 
     fn any_value(&mut self, field: Option<u32>, holds: impl Fn(&Value<'_>) -> bool) -> bool {
@@ -157,6 +155,13 @@ impl Run<'_, '_> {
             ValueCheck::Contains(grams) => {
                 self.any_folded(field, |t| grams.search(t.buffer, t.start, t.end, &mut |_| true))
             }
+            ValueCheck::Regex(regex, required) => self.any(field, |run, at| {
+                let may_match = required.as_ref().is_none_or(|literals| {
+                    let folded = run.texts.folded(run.facts, at);
+                    folded.is_some_and(|t| literals.search(t.buffer, t.start, t.end, &mut |_| true))
+                });
+                may_match && run.is_match(regex, at)
+            }),
             ValueCheck::Any(forms) => forms.iter().any(|form| self.value(form, field)),
             ValueCheck::FieldRef { field: other, matcher } => {
                 let Matcher::FieldRef { relation, cased, .. } = matcher else { return false };
@@ -193,7 +198,6 @@ impl Run<'_, '_> {
                 Value::Str(t) => t.eq_ignore_ascii_case(if *b { "true" } else { "false" }),
                 _ => false,
             }),
-            Matcher::Regex(regex) => self.any_text(field, |t| regex.is_match(t)),
             Matcher::Cidr(net) => {
                 self.any_value(field, |v| matches!(v, Value::Str(t) if in_network(t, net)))
             }
@@ -203,7 +207,10 @@ impl Run<'_, '_> {
             Matcher::Date(part, op, n) => {
                 self.any_value(field, |v| date_part(v, *part).is_some_and(|is| op.holds(is.cmp(n))))
             }
-            Matcher::Text { .. } | Matcher::FieldRef { .. } | Matcher::Any(_) => false,
+            Matcher::Text { .. }
+            | Matcher::Regex(_)
+            | Matcher::FieldRef { .. }
+            | Matcher::Any(_) => false,
         }
     }
 }

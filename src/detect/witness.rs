@@ -206,20 +206,33 @@ impl Clues<'_> {
 
     /// Texts of which one is in everything that a regular expression matches.
     fn required_literals(&mut self, field: Option<u32>, regex: &TextRegex) -> Option<Clue> {
-        let flags = regex.flags();
-        let hir = ParserBuilder::new()
-            .case_insensitive(flags.ignore_case)
-            .multi_line(flags.multi_line)
-            .dot_matches_new_line(flags.dot_all)
-            .build()
-            .parse(regex.as_str())
-            .ok()?;
-        let mut sets = Vec::new();
-        required(&hir, &mut sets);
-        each(sets.into_iter().map(|texts| {
+        each(required_sets(regex).into_iter().map(|texts| {
             Clue::OneOf(texts.iter().map(|text| self.contains(field, text)).collect())
         }))
     }
+}
+
+/// Folded texts of which one is in every folded text that a regular expression matches: the longest.
+pub fn required_literals(regex: &TextRegex) -> Option<Vec<String>> {
+    let shortest = |set: &Vec<String>| set.iter().map(String::len).min();
+    let best = required_sets(regex).into_iter().max_by_key(shortest)?;
+    (shortest(&best) >= Some(2)).then_some(best)
+}
+
+/// Sets of folded texts; of each set one is in everything that a regular expression matches.
+fn required_sets(regex: &TextRegex) -> Vec<Vec<String>> {
+    let flags = regex.flags();
+    let mut sets = Vec::new();
+    let parsed = ParserBuilder::new()
+        .case_insensitive(flags.ignore_case)
+        .multi_line(flags.multi_line)
+        .dot_matches_new_line(flags.dot_all)
+        .build()
+        .parse(regex.as_str());
+    if let Ok(hir) = parsed {
+        required(&hir, &mut sets);
+    }
+    sets
 }
 
 /// All of these hold; those that say nothing were left out.

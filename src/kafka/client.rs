@@ -5,10 +5,13 @@ use rdkafka::admin::AdminClient;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::BaseConsumer;
 
-use super::token_now::set_token;
+use super::native::set_token;
 use super::{TokenError, TokenSource, WorkerContext};
 use crate::config::{Config, ConfigError, Kafka, OAuth, Sasl, Security, read_secret};
-use crate::limits::{CONSUMER_QUEUE_KIB, SESSION_TIMEOUT_MS, TRANSACTION_TIMEOUT_MS};
+use crate::limits::{
+    CONSUMER_QUEUE_KIB, CONSUMER_QUEUE_RECORDS, FETCH_BYTES_MAX, SESSION_TIMEOUT_MS,
+    STATISTICS_INTERVAL_MS, TRANSACTION_TIMEOUT_MS,
+};
 
 /// Why a client cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -100,11 +103,17 @@ impl Clients {
             .set("enable.auto.offset.store", "false")
             // Never reset in silence: a lost position is looked up, counted and raised.
             .set("auto.offset.reset", "error")
-            .set("statistics.interval.ms", "500")
+            .set("statistics.interval.ms", STATISTICS_INTERVAL_MS.to_string())
+            // What waits for the worker is bounded by bytes; so many small records are not more.
             .set("queued.max.messages.kbytes", CONSUMER_QUEUE_KIB.to_string())
-            .set("fetch.max.bytes", "16777216")
+            .set("queued.min.messages", CONSUMER_QUEUE_RECORDS.to_string())
+            // An answer of each broker may come on top, as large as its records are when unpacked. A
+            // record that is larger than this comes all the same, alone.
+            .set("fetch.max.bytes", FETCH_BYTES_MAX.to_string())
             .set("fetch.wait.max.ms", "50")
+            // A full queue is emptied in some 100 ms; the default of 1 s would leave the worker idle.
             .set("fetch.queue.backoff.ms", "5")
+            // One instruction for 8 bytes of what is still compressed: it does not show in a profile.
             .set("check.crcs", "true");
         config
     }

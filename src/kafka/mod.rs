@@ -2,13 +2,14 @@
 
 mod client;
 mod context;
+mod native;
 mod token;
-mod token_now;
 mod topics;
 mod transaction;
 
 pub use client::{ClientError, Clients};
 pub use context::{PartitionStats, Rebalance, WorkerContext};
+pub use native::{Message, Reader};
 pub use token::{TokenError, TokenSource};
 pub use topics::{TopicError, TopicSpec, ensure_topics, partition_count, retention_ms};
 pub use transaction::{Offsets, TransactionError, Transactional, tpl_of};

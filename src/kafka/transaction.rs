@@ -22,7 +22,9 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::WorkerContext;
-use crate::limits::BROKER_CALL_MS_MAX;
+use crate::limits::{
+    BROKER_CALL_MS_MAX, DRAIN_PAUSE_US, EPOCH_OUTPUT_BYTES_MAX, EPOCH_OUTPUTS_MAX,
+};
 
 /// Why an epoch could not be committed.
 #[derive(Debug, thiserror::Error)]
@@ -91,9 +93,9 @@ impl Transactional {
         self.messages
     }
 
-    /// Payload bytes of the open epoch.
-    pub fn bytes(&self) -> usize {
-        self.bytes
+    /// Whether the epoch is to be committed before its time.
+    pub fn is_full(&self) -> bool {
+        self.messages >= EPOCH_OUTPUTS_MAX || self.bytes >= EPOCH_OUTPUT_BYTES_MAX
     }
 
     /// Adds a message to the epoch; begins a transaction when none is open.
@@ -168,18 +170,23 @@ impl Transactional {
         Ok(())
     }
 
-    /// Waits until every message is acknowledged. Leaving that to the commit costs 100 ms a time:
-    /// it looks for acknowledgements only ten times a second.
+    /// Waits until every message is acknowledged. Leaving that to the commit costs 100 ms a time: it
+    /// looks for acknowledgements only ten times a second. Waiting in `poll` costs a core: it never
+    /// returns early, and what is left of its last millisecond it spends asking again and again.
     fn drain(&self) -> Result<(), TransactionError> {
-        let mut left_ms = BROKER_CALL_MS_MAX;
-        while self.producer.in_flight_count() > 0 {
-            self.producer.poll(Duration::from_millis(1));
-            left_ms -= 1;
-            if left_ms == 0 {
+        let mut looks = BROKER_CALL_MS_MAX * 1_000 / DRAIN_PAUSE_US;
+        loop {
+            self.producer.poll(Duration::ZERO);
+            if self.producer.in_flight_count() == 0 {
+                break;
+            }
+            looks -= 1;
+            if looks == 0 {
                 let n = self.producer.in_flight_count();
                 let what = format!("{n} messages unacknowledged after {BROKER_CALL_MS_MAX} ms");
                 return Err(TransactionError::Failed(what));
             }
+            std::thread::sleep(Duration::from_micros(DRAIN_PAUSE_US));
         }
         match self.producer.context().take_delivery_error() {
             None => Ok(()),

@@ -18,7 +18,7 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug)]
 pub struct Record<'a> {
     /// Where it lies.
-    pub at: Coordinate,
+    pub at: &'a Coordinate,
     /// Its payload.
     pub payload: Option<&'a [u8]>,
     /// Its headers, at least those that [`Decoder::headers`] names.

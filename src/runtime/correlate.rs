@@ -6,12 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rdkafka::Message as _;
-use rdkafka::message::BorrowedMessage;
-
 use super::Stopwatch;
 use super::shared::{Shared, Unreported};
-use super::worker::{Assigned, Place, Stage, WorkerError};
+use super::worker::{Assigned, Place, Run, Stage, WorkerError};
 use crate::alert::{self, Alert, Gap};
 use crate::config::Start;
 use crate::correlate::FoldCounts;
@@ -127,39 +124,40 @@ impl Stage for CorrelateStage {
         self.partitions.remove(place);
     }
 
-    fn record(
-        &mut self,
-        message: &BorrowedMessage<'_>,
-        _now: Timestamp,
-        restoring: bool,
-        out: &mut Transactional,
-    ) -> Result<(), WorkerError> {
-        let place: Place = (Arc::from(message.topic()), message.partition());
-        let Some(state) = self.partitions.get_mut(&place) else { return Ok(()) };
-        if !restoring && !state.live {
+    fn run(&mut self, run: Run<'_>, out: &mut Transactional) -> Result<usize, WorkerError> {
+        let Some(state) = self.partitions.get_mut(run.place) else { return Ok(run.records.len()) };
+        if !run.restoring && !state.live {
             // What was counted while state was rebuilt had been counted before.
             state.live = true;
             state.counted = state.correlate.fold().counts().clone();
         }
-        match Message::decode(message.payload().unwrap_or_default()) {
-            Ok(record) => state.correlate.record(record, &mut self.alerts),
-            Err(e) if !restoring => {
-                let (topic, partition) = place;
-                let at = Coordinate { topic, partition, offset: message.offset() };
-                let reject = Reject { code: RejectCode::InvalidJson, detail: e.to_string() };
-                let payload = message.payload().map(<[u8]>::to_vec);
-                let rejected = Rejected { at, reject, payload };
-                send_reject(out, &self.shared.topics.dead_letters, &rejected)?;
-                let reason = rejected.reject.code.as_str();
-                self.shared.metrics.dead_letters.add([message.topic(), reason], 1);
+        let (topic, partition) = run.place;
+        let mut taken = 0;
+        for message in run.records {
+            match Message::decode(message.payload().unwrap_or_default()) {
+                Ok(record) => state.correlate.record(record, &mut self.alerts),
+                Err(e) if !run.restoring => {
+                    let (topic, offset) = (Arc::clone(topic), message.offset());
+                    let at = Coordinate { topic, partition: *partition, offset };
+                    let reject = Reject { code: RejectCode::InvalidJson, detail: e.to_string() };
+                    let payload = message.payload().map(<[u8]>::to_vec);
+                    let rejected = Rejected { at, reject, payload };
+                    send_reject(out, &self.shared.topics.dead_letters, &rejected)?;
+                    let reason = rejected.reject.code.as_str();
+                    self.shared.metrics.dead_letters.add([run.place.0.as_ref(), reason], 1);
+                }
+                Err(_) => {}
             }
-            Err(_) => {}
+            for alert in self.alerts.drain(..).filter(|_| !run.restoring) {
+                send_alert(out, &self.shared.topics.alerts, &alert)?;
+                self.unreported.alert(&alert);
+            }
+            taken += 1;
+            if out.is_full() {
+                break;
+            }
         }
-        for alert in self.alerts.drain(..).filter(|_| !restoring) {
-            send_alert(out, &self.shared.topics.alerts, &alert)?;
-            self.unreported.alert(&alert);
-        }
-        Ok(())
+        Ok(taken)
     }
 
     fn observe(&mut self, stats: &BTreeMap<Place, PartitionStats>, next: &BTreeMap<Place, i64>) {

@@ -3,17 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rdkafka::Message as _;
-use rdkafka::message::{BorrowedMessage, Headers as _};
 use rdkafka::producer::BaseRecord;
 
 use super::shared::{Shared, Unreported};
-use super::worker::{Assigned, Place, Stage, WorkerError};
+use super::worker::{Assigned, Place, Run, Stage, WorkerError};
 use crate::alert::{self, Gap};
 use crate::config::Start;
 use crate::decode::Decoder;
 use crate::ids::{Coordinate, partition_of};
-use crate::kafka::{PartitionStats, Transactional};
+use crate::kafka::{self, PartitionStats, Transactional};
 use crate::pipeline::{Filter, FilterOutput, Marker, Message, Progressed, Record};
 use crate::sink::{send_alert, send_reject};
 use crate::time::Timestamp;
@@ -60,9 +58,49 @@ pub struct FilterStage {
     number: usize,
     sources: BTreeMap<Arc<str>, SourceState>,
     partitions: BTreeMap<Place, PartitionState>,
-    out: FilterOutput,
+    outbox: Outbox,
     marked_at: Timestamp,
+}
+
+/// What the filters gave, and its way out.
+struct Outbox {
+    shared: Arc<Shared>,
+    output: FilterOutput,
     unreported: Unreported,
+}
+
+impl Outbox {
+    /// Sends what the last record of a source brought about; true if that was anything.
+    fn flush(&mut self, spec: &SourceSpec, out: &mut Transactional) -> Result<bool, WorkerError> {
+        let output = &mut self.output;
+        if output.alerts.is_empty() && output.matches.is_empty() && output.rejects.is_empty() {
+            return Ok(false);
+        }
+        let Shared { topics, metrics, matches_partitions, .. } = &*self.shared;
+        for alert in output.alerts.drain(..) {
+            send_alert(out, &topics.alerts, &alert)?;
+            self.unreported.alert(&alert);
+        }
+        for routed in output.matches.drain(..) {
+            let key: Vec<&[u8]> = routed.key.iter().map(|k| k.as_bytes()).collect();
+            let partition = partition_of(&key, *matches_partitions);
+            let value = Message::Match(routed.event).encode();
+            out.send(
+                BaseRecord::to(&topics.matches)
+                    .partition(partition)
+                    .key(&[][..])
+                    .payload(&value[..]),
+            )?;
+        }
+        for rejected in output.rejects.drain(..) {
+            send_reject(out, &topics.dead_letters, &rejected)?;
+            let reason = rejected.reject.code.as_str();
+            let format = spec.decoder.format.as_str();
+            metrics.parse_errors.add([&spec.topic, format, reason], 1);
+            metrics.dead_letters.add([&spec.topic, reason], 1);
+        }
+        Ok(true)
+    }
 }
 
 impl FilterStage {
@@ -83,48 +121,26 @@ impl FilterStage {
             shared: Arc::clone(shared),
             number,
             partitions: BTreeMap::new(),
-            out: FilterOutput::default(),
+            outbox: Outbox {
+                shared: Arc::clone(shared),
+                output: FilterOutput::default(),
+                unreported: Unreported::default(),
+            },
             marked_at: Timestamp::MIN,
-            unreported: Unreported::default(),
         }
-    }
-
-    /// Sends what the last record brought about, and counts it.
-    fn flush(&mut self, place: &Place, out: &mut Transactional) -> Result<(), WorkerError> {
-        let topics = &self.shared.topics;
-        for alert in self.out.alerts.drain(..) {
-            send_alert(out, &topics.alerts, &alert)?;
-            self.unreported.alert(&alert);
-        }
-        for routed in self.out.matches.drain(..) {
-            let key: Vec<&[u8]> = routed.key.iter().map(|k| k.as_bytes()).collect();
-            let partition = partition_of(&key, self.shared.matches_partitions);
-            let value = Message::Match(routed.event).encode();
-            out.send(
-                BaseRecord::to(&topics.matches)
-                    .partition(partition)
-                    .key(&[][..])
-                    .payload(&value[..]),
-            )?;
-        }
-        for rejected in self.out.rejects.drain(..) {
-            send_reject(out, &topics.dead_letters, &rejected)?;
-            let reason = rejected.reject.code.as_str();
-            let metrics = &self.shared.metrics;
-            let format = self.sources.get(&place.0).map_or("", |s| s.spec.decoder.format.as_str());
-            metrics.parse_errors.add([&place.0, format, reason], 1);
-            metrics.dead_letters.add([&place.0, reason], 1);
-        }
-        Ok(())
     }
 
     /// Publishes what was counted since the last time.
     fn publish_counts(&mut self) {
-        let counts = std::mem::take(&mut self.out.counts);
+        let counts = std::mem::take(&mut self.outbox.output.counts);
         let rules = &self.shared.rules;
         let metrics = &self.shared.metrics;
-        for hit in self.out.detections.drain(..) {
-            metrics.rule_matches.add([&rules.detections[hit.rule].header.id.0], 1);
+        let mut hits: BTreeMap<usize, u64> = BTreeMap::new();
+        for hit in self.outbox.output.detections.drain(..) {
+            *hits.entry(hit.rule).or_default() += 1;
+        }
+        for (rule, n) in hits {
+            metrics.rule_matches.add([&rules.detections[rule].header.id.0], n);
         }
         for (topic, source) in &mut self.sources {
             let (records, bytes) = std::mem::take(&mut source.read);
@@ -160,13 +176,13 @@ impl FilterStage {
 }
 
 /// The headers that the decoder looks at; most look at none.
-fn headers<'m>(message: &'m BorrowedMessage<'_>, decoder: &Decoder) -> Vec<(&'m str, &'m [u8])> {
+fn headers<'m>(message: &'m kafka::Message<'_>, decoder: &Decoder) -> Vec<(&'m str, &'m [u8])> {
     if decoder.headers().next().is_none() {
         return Vec::new();
     }
-    let all = message.headers().into_iter().flat_map(|headers| headers.iter());
-    let wanted = all.filter(|header| decoder.headers().any(|name| name == header.key));
-    wanted.filter_map(|header| Some((header.key, header.value?))).collect()
+    let wanted = |(key, value)| Some((key, value?));
+    let named = |header: &(&str, _)| decoder.headers().any(|name| name == header.0);
+    message.headers().filter(named).filter_map(wanted).collect()
 }
 
 impl Stage for FilterStage {
@@ -197,7 +213,7 @@ impl Stage for FilterStage {
                 time: self.shared.now(),
             };
             send_alert(out, &self.shared.topics.alerts, &alert::of_gap(&gap))?;
-            self.unreported.gap(gap);
+            self.outbox.unreported.gap(gap);
         }
         self.partitions.entry(partition.place.clone()).or_default();
         Ok(partition.beginning.offset)
@@ -207,36 +223,37 @@ impl Stage for FilterStage {
         self.partitions.remove(place);
     }
 
-    fn record(
-        &mut self,
-        message: &BorrowedMessage<'_>,
-        now: Timestamp,
-        _restoring: bool,
-        out: &mut Transactional,
-    ) -> Result<(), WorkerError> {
-        let Some(source) = self.sources.get_mut(message.topic()) else { return Ok(()) };
-        let place: Place = (Arc::clone(&source.spec.topic), message.partition());
-        let written_at = message.timestamp().to_millis().map(Timestamp::from_millis);
-        let record = Record {
-            at: Coordinate {
-                topic: Arc::clone(&place.0),
-                partition: place.1,
-                offset: message.offset(),
-            },
-            payload: message.payload(),
-            headers: &headers(message, &source.spec.decoder),
-            timestamp: written_at,
-            reference: now,
-            now: Some(now),
-        };
-        let time = source.filter.record(&record, &mut self.out);
-        let state = self.partitions.entry(place.clone()).or_default();
-        state.written_at = written_at;
-        source.skewed += time.map_or(0, |t| u64::from(state.clock.observe(t, now)));
-        source.skewed += std::mem::take(&mut self.out.counts.skewed);
-        source.read.0 += 1;
-        source.read.1 += message.payload_len() as u64;
-        self.flush(&place, out)
+    fn run(&mut self, run: Run<'_>, out: &mut Transactional) -> Result<usize, WorkerError> {
+        let (topic, partition) = run.place;
+        let source = self.sources.get_mut(topic);
+        let state = self.partitions.get_mut(run.place);
+        let (Some(source), Some(state)) = (source, state) else { return Ok(run.records.len()) };
+        let mut at = Coordinate { topic: Arc::clone(topic), partition: *partition, offset: 0 };
+        let mut taken = 0;
+        for message in run.records {
+            at.offset = message.offset();
+            let payload = message.payload();
+            let written_at = message.written_at();
+            let record = Record {
+                at: &at,
+                payload,
+                headers: &headers(message, &source.spec.decoder),
+                timestamp: written_at,
+                reference: run.now,
+                now: Some(run.now),
+            };
+            let time = source.filter.record(&record, &mut self.outbox.output);
+            state.written_at = written_at;
+            source.skewed += time.map_or(0, |t| u64::from(state.clock.observe(t, run.now)));
+            source.read.1 += payload.map_or(0, <[u8]>::len) as u64;
+            taken += 1;
+            if self.outbox.flush(&source.spec, out)? && out.is_full() {
+                break;
+            }
+        }
+        source.skewed += std::mem::take(&mut self.outbox.output.counts.skewed);
+        source.read.0 += taken as u64;
+        Ok(taken)
     }
 
     fn observe(&mut self, stats: &BTreeMap<Place, PartitionStats>, next: &BTreeMap<Place, i64>) {
@@ -274,11 +291,11 @@ impl Stage for FilterStage {
     }
 
     fn committed(&mut self) {
-        self.unreported.report(&self.shared);
+        self.outbox.unreported.report(&self.shared);
     }
 
     fn aborted(&mut self) {
-        self.unreported = Unreported::default();
+        self.outbox.unreported = Unreported::default();
     }
 
     fn ready(&mut self, _restoring: usize) {

@@ -33,13 +33,13 @@ pub struct OwnTopics {
 #[derive(Default)]
 pub struct Unreported {
     gaps: Vec<Gap>,
-    alerts: Vec<(Level, RuleId)>,
+    alerts: BTreeMap<(Level, RuleId), u64>,
 }
 
 impl Unreported {
     /// Notes an alert that was sent.
     pub fn alert(&mut self, alert: &Alert) {
-        self.alerts.push((alert.level, alert.rule.clone()));
+        *self.alerts.entry((alert.level, alert.rule.clone())).or_default() += 1;
     }
 
     /// Notes a loss whose alert was sent.
@@ -49,9 +49,9 @@ impl Unreported {
 
     /// The epoch is committed: counts and reports all of it.
     pub fn report(&mut self, shared: &Shared) {
-        for (level, rule) in self.alerts.drain(..) {
-            shared.metrics.alerts.add([level.as_str()], 1);
-            shared.metrics.rule_alerts.add([&rule.0], 1);
+        for ((level, rule), n) in std::mem::take(&mut self.alerts) {
+            shared.metrics.alerts.add([level.as_str()], n);
+            shared.metrics.rule_alerts.add([&rule.0], n);
         }
         self.gaps.drain(..).for_each(|gap| shared.report_gap(&gap));
     }

@@ -1,16 +1,20 @@
 //! The loop of one worker: one thread, one consumer, one transactional producer, its partitions' state.
 //!
 //! ```text
-//!   poll ─▶ records ─▶ stage ─▶ outputs ─┐
-//!    ▲  └─▶ rebalance: commit, then      ├─▶ commit (outputs and offsets, one transaction) ─┐
-//!    │      assign or unassign           │                                                  │
-//!    └───────────────────────────────────┴──────────────────────────────────────────────────┘
+//!   poll ─▶ batch ─▶ runs ─▶ stage ─▶ outputs ─┐
+//!    ▲  └─▶ rebalance: commit, then            ├─▶ commit (outputs and offsets, one transaction) ─┐
+//!    │      assign or unassign                 │                                                  │
+//!    └─────────────────────────────────────────┴──────────────────────────────────────────────────┘
 //! ```
+//!
+//! What a batch holds of one partition in a row is a *run*: positions, state and clocks are looked up
+//! once for it. Only the stage works record by record.
 //!
 //! When an epoch is aborted, the worker keeps its place in the group and goes back to the committed
 //! offsets with fresh state. When anything else fails, it is dropped with all it holds and built anew.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -18,18 +22,17 @@ use std::time::Duration;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::BorrowedMessage;
-use rdkafka::{Message, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 
 use super::{Stopwatch, SystemClock};
 use crate::config::Start;
 use crate::kafka::{
-    Clients, Offsets, PartitionStats, Rebalance, TransactionError, Transactional, WorkerContext,
-    tpl_of,
+    Clients, Message, Offsets, PartitionStats, Reader, Rebalance, TransactionError, Transactional,
+    WorkerContext, tpl_of,
 };
 use crate::limits::{
-    BROKER_CALL_MS_MAX, EPOCH_OUTPUT_BYTES_MAX, EPOCH_OUTPUTS_MAX, FENCING_LOOKS,
-    OFFSETS_ONLY_COMMIT_MS, POLL_BATCH_RECORDS_MAX,
+    BROKER_CALL_MS_MAX, FENCING_LOOKS, OFFSETS_ONLY_COMMIT_MS, POLL_BATCH_RECORDS_MAX,
+    POLL_WAIT_MS, STATISTICS_INTERVAL_MS,
 };
 use crate::metrics::{LatencyRecorder, Metrics};
 use crate::source::{Beginning, Bounds, beginning};
@@ -74,6 +77,19 @@ pub struct Assigned {
     pub bounds: Bounds,
 }
 
+/// Records of one partition in a row, at least one.
+#[derive(Clone, Copy)]
+pub struct Run<'b> {
+    /// Topic and partition.
+    pub place: &'b Place,
+    /// The records in their order.
+    pub records: &'b [Message<'b>],
+    /// Whether their outputs are committed already: they are read again to rebuild state.
+    pub restoring: bool,
+    /// When they are read.
+    pub now: Timestamp,
+}
+
 /// What a stage does with records. Its state belongs to the worker.
 pub trait Stage {
     /// The name in groups, transactional ids and metrics.
@@ -96,17 +112,11 @@ pub trait Stage {
     /// Gives a partition back; its outputs are committed.
     fn revoke(&mut self, place: &Place);
 
-    /// Processes one record. `restoring` means that its outputs are committed already.
+    /// Processes a run, up to the record with which the epoch is full; gives how many records.
     ///
     /// # Errors
     /// When an output cannot be sent.
-    fn record(
-        &mut self,
-        message: &BorrowedMessage<'_>,
-        now: Timestamp,
-        restoring: bool,
-        out: &mut Transactional,
-    ) -> Result<(), WorkerError>;
+    fn run(&mut self, run: Run<'_>, out: &mut Transactional) -> Result<usize, WorkerError>;
 
     /// Takes what librdkafka knows of the partitions, with the next offset of each.
     fn observe(&mut self, stats: &BTreeMap<Place, PartitionStats>, next: &BTreeMap<Place, i64>);
@@ -138,7 +148,8 @@ struct Position {
 /// One worker.
 pub struct Worker<'w, S: Stage> {
     stage: S,
-    consumer: BaseConsumer<WorkerContext>,
+    /// Shared with the batch at hand only.
+    reader: Rc<Reader>,
     producer: Transactional,
     positions: BTreeMap<Place, Position>,
     topics: Vec<Arc<str>>,
@@ -146,6 +157,8 @@ pub struct Worker<'w, S: Stage> {
     dirty: Offsets,
     /// Whether a partition got its first position, which is to be kept at once.
     fresh: bool,
+    /// Since when statistics may speak of a reading that has been thrown away.
+    rewound: Option<Stopwatch>,
     epoch: Stopwatch,
     interval: Duration,
     metrics: &'w Metrics,
@@ -183,11 +196,12 @@ impl<'w, S: Stage> Worker<'w, S> {
         Ok(Self {
             topics: topics.into_iter().map(Arc::from).collect(),
             stage,
-            consumer,
+            reader: Rc::new(Reader::new(consumer)?),
             producer,
             positions: BTreeMap::new(),
             dirty: Offsets::new(),
             fresh: false,
+            rewound: None,
             epoch: Stopwatch::start(),
             interval,
             latency: metrics.latency(S::NAME),
@@ -212,7 +226,7 @@ impl<'w, S: Stage> Worker<'w, S> {
                 done = Err(TransactionError::Failed(error.to_string()).into());
             }
         }
-        self.consumer.context().close();
+        self.context().close();
         done
     }
 
@@ -220,31 +234,23 @@ impl<'w, S: Stage> Worker<'w, S> {
     /// the producer joins moments later.
     fn is_replaced(&self) -> bool {
         (0..FENCING_LOOKS).any(|_| {
-            let polled = self.consumer.poll(Duration::from_millis(100));
+            let polled = self.consumer().poll(Duration::from_millis(100));
             let code = polled.and_then(Result::err).and_then(|e| e.rdkafka_error_code());
-            let fatal = self.consumer.client().fatal_error().map(|(code, _)| code);
+            let fatal = self.consumer().client().fatal_error().map(|(code, _)| code);
             [code, fatal].contains(&Some(RDKafkaErrorCode::FencedInstanceId))
         })
     }
 
     fn work(&mut self, stop: &AtomicBool) -> Result<(), WorkerError> {
         while !stop.load(Ordering::Relaxed) {
-            self.poll()?;
-            while let Some(message) = self.consumer.context().next_rebalance() {
+            if let Err(error) = self.reader.serve() {
+                self.poll_error(error)?;
+            }
+            while let Some(message) = self.context().next_rebalance() {
                 self.rebalance(message)?;
             }
-            let stats = self.consumer.context().take_stats();
-            if !stats.is_empty() {
-                for (place, position) in &mut self.positions {
-                    // Before the group's position there may be nothing but markers, which no reader
-                    // sees: at the end of the partition all of it has been read in any case.
-                    if stats.get(place).is_some_and(|s| s.drained) {
-                        position.next = position.next.max(position.committed);
-                    }
-                }
-                let next = self.positions.iter().map(|(p, at)| (p.clone(), at.next)).collect();
-                self.stage.observe(&stats, &next);
-            }
+            self.poll()?;
+            self.observe();
             if self.joined {
                 self.stage.tick(SystemClock.now(), &mut self.producer)?;
                 let restoring = self.positions.values().filter(|p| p.next < p.committed).count();
@@ -262,6 +268,33 @@ impl<'w, S: Stage> Worker<'w, S> {
         self.commit()
     }
 
+    fn consumer(&self) -> &BaseConsumer<WorkerContext> {
+        self.reader.consumer()
+    }
+
+    fn context(&self) -> &WorkerContext {
+        self.reader.consumer().context()
+    }
+
+    /// Hands statistics to the stage.
+    fn observe(&mut self) {
+        let stats = self.context().take_stats();
+        // Records that were at hand when the epoch was aborted counted as read by then.
+        let stale = Duration::from_millis(2 * STATISTICS_INTERVAL_MS);
+        if stats.is_empty() || self.rewound.is_some_and(|since| since.elapsed() < stale) {
+            return;
+        }
+        for (place, position) in &mut self.positions {
+            // Before the group's position there may be nothing but markers, which no reader sees: at the
+            // end of the partition all of it has been read in any case.
+            if stats.get(place).is_some_and(|s| s.drained) {
+                position.next = position.next.max(position.committed);
+            }
+        }
+        let next = self.positions.iter().map(|(p, at)| (p.clone(), at.next)).collect();
+        self.stage.observe(&stats, &next);
+    }
+
     /// After an aborted epoch: takes all partitions anew, from the committed offsets. The group is not
     /// left for this; a member that leaves between two generations can strand its partitions.
     fn recover(&mut self, done: Result<(), WorkerError>) -> Result<(), WorkerError> {
@@ -270,8 +303,9 @@ impl<'w, S: Stage> Worker<'w, S> {
         };
         tracing::info!(worker = S::NAME, why, "an epoch was aborted");
         self.dirty.clear();
+        self.rewound = Some(Stopwatch::start());
         self.stage.aborted();
-        if self.consumer.assignment_lost() || self.consumer.context().has_rebalance() {
+        if self.consumer().assignment_lost() || self.context().has_rebalance() {
             // The group is changing under this worker: it has nothing to go back to.
             return Err(WorkerError::Lost);
         }
@@ -283,9 +317,9 @@ impl<'w, S: Stage> Worker<'w, S> {
         if all.count() == 0 {
             return Ok(());
         }
-        self.consumer.incremental_unassign(&all)?;
+        self.consumer().incremental_unassign(&all)?;
         // Where the group has no position yet, the beginning stays that which was decided at first.
-        let mut known = self.consumer.committed_offsets(all.clone(), call())?;
+        let mut known = self.consumer().committed_offsets(all.clone(), call())?;
         for element in all.elements() {
             let found = known.find_partition(element.topic(), element.partition());
             if found.is_some_and(|f| !matches!(f.offset(), Offset::Offset(_))) {
@@ -299,31 +333,61 @@ impl<'w, S: Stage> Worker<'w, S> {
         self.take(&known)
     }
 
-    /// Takes records until there are none at hand, or the epoch is full.
+    /// Takes the records that are at hand, and commits when the epoch is full before they are done.
     fn poll(&mut self) -> Result<(), WorkerError> {
-        let mut wait = Duration::from_millis(5);
+        let reader = Rc::clone(&self.reader);
+        let batch = reader.batch(Duration::from_millis(POLL_WAIT_MS), POLL_BATCH_RECORDS_MAX);
         let now = SystemClock.now();
-        for _ in 0..POLL_BATCH_RECORDS_MAX {
-            match self.consumer.poll(wait) {
-                None => return Ok(()),
-                Some(Ok(message)) => {
-                    let Some(place) = place_of(&self.topics, &message) else { continue };
-                    let Some(position) = self.positions.get_mut(&place) else { continue };
-                    let restoring = message.offset() < position.committed;
-                    self.stage.record(&message, now, restoring, &mut self.producer)?;
-                    position.next = message.offset() + 1;
-                    if !restoring {
-                        self.dirty.insert(place, message.offset() + 1);
-                    }
+        let mut rest = &batch[..];
+        while let Some(first) = rest.first() {
+            let same = |m: &&Message<'_>| m.is_beside(first) && m.error().is_none();
+            let run = &rest[..rest.iter().take_while(same).count()];
+            let taken = if run.is_empty() { 1 } else { self.process(run, now)? };
+            rest = &rest[taken..];
+            if self.producer.is_full() {
+                let done = self.commit();
+                if done.is_err() {
+                    // All is read anew from the committed positions, the rest of the batch too.
+                    return self.recover(done);
                 }
-                Some(Err(e)) => return self.poll_error(e),
             }
-            if self.is_epoch_full() {
-                return Ok(());
-            }
-            wait = Duration::ZERO;
         }
-        Ok(())
+        // Not before the records: a lost position is to be judged by all that was read before it.
+        batch.iter().try_for_each(|message| match message.error() {
+            Some(code) => {
+                self.poll_error(KafkaError::MessageConsumption(code))?;
+                self.begin_again(message)
+            }
+            None => Ok(()),
+        })
+    }
+
+    /// Reads the partition of an error on from where the worker stands. librdkafka counts an error that
+    /// comes by the batch as a record read: after its next pause it would go on one record too far.
+    fn begin_again(&self, error: &Message<'_>) -> Result<(), WorkerError> {
+        let place = place_of(&self.topics, error);
+        let Some((place, position)) = place.and_then(|p| self.positions.get_key_value(&p)) else {
+            return Ok(());
+        };
+        let from = tpl_of(&Offsets::from([(place.clone(), position.next)]))?;
+        self.consumer().incremental_unassign(&from)?;
+        Ok(self.reader.assign(&from)?)
+    }
+
+    /// Hands records of one partition to the stage; gives how many it took.
+    fn process(&mut self, records: &[Message<'_>], now: Timestamp) -> Result<usize, WorkerError> {
+        let place = place_of(&self.topics, &records[0]);
+        let known = place.as_ref().and_then(|place| self.positions.get_mut(place));
+        let (Some(place), Some(position)) = (&place, known) else { return Ok(records.len()) };
+        let restoring = records[0].offset() < position.committed;
+        let turn = records.partition_point(|m| m.offset() < position.committed);
+        let records = if restoring { &records[..turn] } else { records };
+        let taken = self.stage.run(Run { place, records, restoring, now }, &mut self.producer)?;
+        position.next = records[taken - 1].offset() + 1;
+        if !restoring {
+            self.dirty.insert(place.clone(), position.next);
+        }
+        Ok(taken)
     }
 
     fn poll_error(&mut self, error: KafkaError) -> Result<(), WorkerError> {
@@ -346,7 +410,7 @@ impl<'w, S: Stage> Worker<'w, S> {
     fn find_losses(&mut self) -> Result<(), WorkerError> {
         let mut gone = TopicPartitionList::new();
         for ((topic, partition), position) in &self.positions {
-            let (low, high) = self.consumer.fetch_watermarks(topic, *partition, call())?;
+            let (low, high) = self.consumer().fetch_watermarks(topic, *partition, call())?;
             if position.next < low || position.next > high {
                 // While state is rebuilt, records before the group's position are read a second time:
                 // losing those is no loss of events.
@@ -361,7 +425,7 @@ impl<'w, S: Stage> Worker<'w, S> {
         if done.is_err() {
             return self.recover(done);
         }
-        self.consumer.incremental_unassign(&gone)?;
+        self.consumer().incremental_unassign(&gone)?;
         self.take(&gone)
     }
 
@@ -371,7 +435,7 @@ impl<'w, S: Stage> Worker<'w, S> {
             Rebalance::Assign(partitions) => {
                 self.metrics.rebalances.add(["assign"], 1);
                 self.joined = true;
-                let known = self.consumer.committed_offsets(partitions, call())?;
+                let known = self.consumer().committed_offsets(partitions, call())?;
                 self.take(&known)?;
                 self.unacknowledged = None;
             }
@@ -384,13 +448,13 @@ impl<'w, S: Stage> Worker<'w, S> {
                     self.positions.remove(&place);
                     self.forget(&place);
                 }
-                self.consumer.incremental_unassign(&partitions)?;
+                self.consumer().incremental_unassign(&partitions)?;
                 self.unacknowledged = None;
                 self.recover(done)?;
             }
             Rebalance::Lost(partitions) => {
                 self.metrics.rebalances.add(["lost"], 1);
-                self.consumer.incremental_unassign(&partitions)?;
+                self.consumer().incremental_unassign(&partitions)?;
                 self.unacknowledged = None;
                 return Err(WorkerError::Lost);
             }
@@ -406,7 +470,7 @@ impl<'w, S: Stage> Worker<'w, S> {
             element.error()?;
             let place: Place = (Arc::from(element.topic()), element.partition());
             let (offset_low, offset_high) =
-                self.consumer.fetch_watermarks(element.topic(), element.partition(), call())?;
+                self.consumer().fetch_watermarks(element.topic(), element.partition(), call())?;
             let bounds = Bounds { offset_low, offset_high };
             let committed = match element.offset() {
                 Offset::Offset(offset) => Some(offset),
@@ -442,7 +506,7 @@ impl<'w, S: Stage> Worker<'w, S> {
             }
             reading.insert(place, from);
         }
-        self.consumer.incremental_assign(&tpl_of(&reading)?)?;
+        self.reader.assign(&tpl_of(&reading)?)?;
         self.told = None;
         Ok(())
     }
@@ -466,13 +530,8 @@ impl<'w, S: Stage> Worker<'w, S> {
         }
         let mut before = TopicPartitionList::new();
         before.add_partition_range(topic, 0, partition - 1);
-        let known = self.consumer.committed_offsets(before, call())?;
+        let known = self.consumer().committed_offsets(before, call())?;
         Ok(known.elements().iter().all(|e| matches!(e.offset(), Offset::Offset(_))))
-    }
-
-    fn is_epoch_full(&self) -> bool {
-        self.producer.messages() >= EPOCH_OUTPUTS_MAX
-            || self.producer.bytes() >= EPOCH_OUTPUT_BYTES_MAX
     }
 
     /// Outputs are committed after the interval; positions alone may wait a little longer.
@@ -481,14 +540,14 @@ impl<'w, S: Stage> Worker<'w, S> {
         let outputs = self.producer.messages() > 0 && age >= self.interval;
         let offsets =
             !self.dirty.is_empty() && age >= Duration::from_millis(OFFSETS_ONLY_COMMIT_MS);
-        self.fresh || self.is_epoch_full() || outputs || offsets
+        self.fresh || self.producer.is_full() || outputs || offsets
     }
 
     fn commit(&mut self) -> Result<(), WorkerError> {
         if self.dirty.is_empty() && self.producer.messages() == 0 {
             return Ok(());
         }
-        let Some(group) = self.consumer.group_metadata() else { return Err(WorkerError::Lost) };
+        let Some(group) = self.consumer().group_metadata() else { return Err(WorkerError::Lost) };
         let clock = Stopwatch::start();
         let done = self.producer.commit(&self.dirty, &group);
         let outcome = if done.is_ok() { "committed" } else { "failed" };
@@ -506,15 +565,16 @@ impl<'w, S: Stage> Worker<'w, S> {
 
 impl<S: Stage> Drop for Worker<'_, S> {
     fn drop(&mut self) {
-        let context = self.consumer.context();
+        let reader = Rc::clone(&self.reader);
+        let context = reader.consumer().context();
         context.close();
         let open = self.unacknowledged.take();
         let open = open.into_iter().chain(std::iter::from_fn(|| context.next_rebalance()));
         for message in open {
             let answered = match message {
-                Rebalance::Assign(partitions) => self.consumer.incremental_assign(&partitions),
+                Rebalance::Assign(partitions) => self.consumer().incremental_assign(&partitions),
                 Rebalance::Revoke(partitions) | Rebalance::Lost(partitions) => {
-                    self.consumer.incremental_unassign(&partitions)
+                    self.consumer().incremental_unassign(&partitions)
                 }
             };
             if let Err(error) = answered {
@@ -527,7 +587,7 @@ impl<S: Stage> Drop for Worker<'_, S> {
     }
 }
 
-fn place_of(topics: &[Arc<str>], message: &BorrowedMessage<'_>) -> Option<Place> {
+fn place_of(topics: &[Arc<str>], message: &Message<'_>) -> Option<Place> {
     let topic = topics.iter().find(|t| ***t == *message.topic())?;
     Some((Arc::clone(topic), message.partition()))
 }

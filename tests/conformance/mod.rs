@@ -10,6 +10,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+pub mod batches;
 pub mod groups;
 pub mod kit;
 pub mod records;
@@ -29,6 +30,26 @@ pub const CHECKS: &[Check] = &[
     ("a record that is too large is refused", records::a_record_that_is_too_large_is_refused),
     ("topic configurations are described", records::topic_configurations_are_described),
     ("topics grow and go", records::topics_grow_and_go),
+    (
+        "batches hold every record once and in order",
+        batches::batches_hold_every_record_once_and_in_order,
+    ),
+    (
+        "batches tell nulls, empty values and headers",
+        batches::batches_tell_nulls_empty_values_and_headers,
+    ),
+    (
+        "a record larger than a fetch comes by the batch",
+        batches::a_record_larger_than_a_fetch_comes_by_the_batch,
+    ),
+    (
+        "a lost position is an error among the records",
+        batches::a_lost_position_is_an_error_among_the_records,
+    ),
+    (
+        "partitions given back and taken again begin anew",
+        batches::partitions_given_back_and_taken_again_begin_anew,
+    ),
     ("an open transaction is invisible", transactions::an_open_transaction_is_invisible),
     ("an aborted transaction is invisible", transactions::an_aborted_transaction_is_invisible),
     ("interleaved transactions stay apart", transactions::interleaved_transactions_stay_apart),

@@ -34,8 +34,9 @@ pub fn correlate(
         let Expect::At { micros, partition, late } = event.expect else {
             return wrong.push((event.line, "expected a time before the event".into()));
         };
+        let at = Coordinate { topic: "spec".into(), partition, offset };
         let record = Record {
-            at: Coordinate { topic: "spec".into(), partition, offset },
+            at: &at,
             headers: &[],
             payload: Some(event.json.as_bytes()),
             timestamp: Some(Timestamp(micros)),

@@ -168,17 +168,16 @@ impl<'r> Worker<'r> {
     fn work(&mut self, chunk: &Chunk) -> Worked {
         let mut times = Vec::new();
         let mut matches = Vec::new();
-        let mut record = Record {
-            at: self.at.clone(),
-            payload: None,
-            headers: &[],
-            timestamp: None,
-            reference: self.reference,
-            now: None,
-        };
         for (line, payload) in chunk.lines() {
-            record.at.offset = line;
-            record.payload = Some(payload);
+            self.at.offset = line;
+            let record = Record {
+                at: &self.at,
+                payload: Some(payload),
+                headers: &[],
+                timestamp: None,
+                reference: self.reference,
+                now: None,
+            };
             let time = self.filter.record(&record, &mut self.output);
             matches.extend(self.output.matches.drain(..).map(|m| (times.len(), m.event)));
             times.extend(time);
@@ -421,8 +420,9 @@ correlation:
         let mut fold = Fold::new(Arc::clone(rules), true);
         let (mut frontier, mut findings) = (Frontier::default(), Vec::new());
         for (line, payload) in text.lines().enumerate() {
+            worker.at.offset = line as i64;
             let record = Record {
-                at: Coordinate { offset: line as i64, ..worker.at.clone() },
+                at: &worker.at,
                 payload: Some(payload.as_bytes()),
                 headers: &[],
                 timestamp: None,
