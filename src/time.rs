@@ -195,26 +195,22 @@ fn days_of_month(year: i64, month: i64) -> i64 {
 }
 
 fn digits(b: &[u8]) -> Option<i64> {
-    let mut n = 0;
-    for byte in b {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        n = n * 10 + i64::from(digit);
-    }
-    Some(n)
+    b.iter().try_fold(0i64, |n, d| d.is_ascii_digit().then(|| n * 10 + i64::from(d - b'0')))
 }
 
 fn parse_date_time(b: &[u8]) -> Option<Timestamp> {
     let (head, rest) = b.split_first_chunk::<19>()?;
-    if !matches!(head[10], b'T' | b't' | b' ') || head[13] != b':' || head[16] != b':' {
+    let places = [0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18];
+    if !places.iter().all(|place| head[*place].is_ascii_digit())
+        || !matches!(head[10], b'T' | b't' | b' ')
+        || (head[13], head[16]) != (b':', b':')
+    {
         return None;
     }
-    let (year, month, day) = (digits(&head[0..4])?, digits(&head[5..7])?, digits(&head[8..10])?);
-    let (hour, minute) = (digits(&head[11..13])?, digits(&head[14..16])?);
+    let pair = |at: usize| i64::from(head[at] - b'0') * 10 + i64::from(head[at + 1] - b'0');
+    let (year, month, day) = (pair(0) * 100 + pair(2), pair(5), pair(8));
     // A leap second (60) has no microsecond of its own in POSIX time: it is the next minute's first.
-    let second = digits(&head[17..19])?;
+    let (hour, minute, second) = (pair(11), pair(14), pair(17));
     let is_date = (1..=12).contains(&month) && (1..=days_of_month(year, month)).contains(&day);
     if !is_date || hour > 23 || minute > 59 || second > 60 {
         return None;
