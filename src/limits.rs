@@ -118,8 +118,8 @@ pub const EPOCH_OUTPUTS_MAX: usize = 5_000;
 /// Bytes of outputs after which a worker commits before its interval is over.
 pub const EPOCH_OUTPUT_BYTES_MAX: usize = 4 << 20;
 
-/// How long a worker sleeps between looks whether its outputs are acknowledged.
-pub const DRAIN_PAUSE_US: u64 = 200;
+/// How long a worker waits for acknowledgements before it looks whether one of its outputs failed.
+pub const FLUSH_SLICE_MS: u64 = 20;
 
 /// How long positions wait to be committed when there is no output to commit them with.
 pub const OFFSETS_ONLY_COMMIT_MS: u64 = 1_000;

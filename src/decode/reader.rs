@@ -246,7 +246,7 @@ impl Layout {
             let (Some(value), None) = (values.next(), values.next()) else { return false };
             let scalar = view.scalars()[value];
             let plain = match scalar.kind {
-                Kind::Str => !view.is_unusual(scalar.start, scalar.end),
+                Kind::Str => !facts.is_unusual(scalar),
                 kind => kind != Kind::Number,
             };
             if !plain {

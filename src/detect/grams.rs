@@ -1,19 +1,21 @@
 //! Which of many literals a text contains, found by short windows of them.
 //!
 //! Each literal is known by a few bytes of it, a gram. A text is probed at every fourth, second or
-//! single byte, as its literals' lengths allow: a probe is one multiplication and one bit. Where the bit
+//! single byte, as its literals' lengths allow: a probe is one multiplication and one bit. Where a bit
 //! is set, the gram is looked up and the whole literal compared. Nothing is missed: whatever place of
 //! the text a literal stands at, one of its grams stands at a place that is probed.
 
 /// Bytes that must be readable behind the end of a text.
-pub const GRAM_PAD: usize = 32;
+pub const GRAM_PAD: usize = 48;
+
+/// Probes of one round; the last of them reads eight bytes.
+const ROUND: usize = 8;
 
 /// Odd, with bits all over: spreads grams by multiplication.
 const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// Bits of the bitmap for each gram, and how far that goes.
-const BITS_PER_GRAM: usize = 48;
-const BITS_MAX: usize = 1 << 19;
+/// Bits of the bitmap for each gram, where there is room.
+const BITS_PER_GRAM: usize = 32;
 
 /// Short literals are told apart by the bits of one word.
 const SHORT_GROUP: usize = 64;
@@ -41,12 +43,56 @@ struct Short {
 #[derive(Clone, Debug)]
 struct Tier {
     way: Way,
-    shift: u32,
-    bits: Box<[u64]>,
+    bits: Bits,
     /// Open addressing by gram; a slot without entries is free.
     slots: Box<[Slot]>,
     entries: Box<[Entry]>,
     bytes: Box<[u8]>,
+}
+
+/// Which grams there may be: a bit for each value of a hash. In three sizes, so that no bound has to be
+/// checked.
+#[derive(Clone, Debug)]
+enum Bits {
+    Small(Box<[u64; 128]>),
+    Middle(Box<[u64; 1024]>),
+    Large(Box<[u64; 8192]>),
+}
+
+impl Bits {
+    fn new(grams: impl ExactSizeIterator<Item = u64>, width: usize) -> Self {
+        let size = grams.len() * BITS_PER_GRAM / 64;
+        match size {
+            0..=128 => Self::Small(fill(grams, width)),
+            129..=1024 => Self::Middle(fill(grams, width)),
+            _ => Self::Large(fill(grams, width)),
+        }
+    }
+}
+
+fn fill<const WORDS: usize>(grams: impl Iterator<Item = u64>, width: usize) -> Box<[u64; WORDS]> {
+    let mut bits = Box::new([0; WORDS]);
+    for gram in grams {
+        let hash = hash(gram, width);
+        bits[word_of::<WORDS>(hash)] |= 1 << bit_of(hash);
+    }
+    bits
+}
+
+/// The hash of the first `width` bytes of a word. The shift of the factor loses the others.
+#[inline(always)]
+fn hash(word: u64, width: usize) -> u64 {
+    word.wrapping_mul(SPREAD << (64 - 8 * width))
+}
+
+#[inline(always)]
+fn word_of<const WORDS: usize>(hash: u64) -> usize {
+    (hash >> (64 - WORDS.trailing_zeros())) as usize
+}
+
+#[inline(always)]
+fn bit_of(hash: u64) -> u32 {
+    (hash >> 45) as u32 % 64
 }
 
 /// Width of grams, and how many bytes lie between two probes.
@@ -214,16 +260,12 @@ impl Tier {
             }
         }
         placed.sort_unstable_by_key(|(gram, entry)| (*gram, entry.start));
-        let grams = placed.chunk_by(|a, b| a.0 == b.0).count();
-        let size = (grams * BITS_PER_GRAM).next_power_of_two().clamp(512, BITS_MAX);
-        let shift = 64 - size.trailing_zeros();
-        let mut bits = vec![0u64; size / 64].into_boxed_slice();
-        let mut slots = vec![Slot::default(); (grams * 2).next_power_of_two()];
+        let grams: Vec<u64> = placed.chunk_by(|a, b| a.0 == b.0).map(|same| same[0].0).collect();
+        let bits = Bits::new(grams.iter().copied(), way.width());
+        let mut slots = vec![Slot::default(); (grams.len() * 2).next_power_of_two()];
         let mut entries = Vec::with_capacity(placed.len());
         for same in placed.chunk_by(|a, b| a.0 == b.0) {
             let gram = same[0].0;
-            let bit = (gram.wrapping_mul(SPREAD) >> shift) as usize;
-            bits[bit / 64] |= 1 << (bit % 64);
             let mask = slots.len() - 1;
             let mut at = slot_of(gram) & mask;
             while slots[at].count != 0 {
@@ -233,7 +275,7 @@ impl Tier {
             entries.extend(same.iter().map(|(_, entry)| *entry));
         }
         let (slots, entries, bytes) = (slots.into(), entries.into(), bytes.into());
-        Self { way, shift, bits, slots, entries, bytes }
+        Self { way, bits, slots, entries, bytes }
     }
 
     fn search<const WIDTH: usize, const STRIDE: usize>(
@@ -243,52 +285,63 @@ impl Tier {
         end: usize,
         found: &mut impl FnMut(u32) -> bool,
     ) -> bool {
-        let Some(last) = end.checked_sub(WIDTH).filter(|last| *last >= start) else {
+        match &self.bits {
+            Bits::Small(b) => self.probe::<WIDTH, STRIDE, 128>(b, buffer, start, end, found),
+            Bits::Middle(b) => self.probe::<WIDTH, STRIDE, 1024>(b, buffer, start, end, found),
+            Bits::Large(b) => self.probe::<WIDTH, STRIDE, 8192>(b, buffer, start, end, found),
+        }
+    }
+
+    fn probe<const WIDTH: usize, const STRIDE: usize, const WORDS: usize>(
+        &self,
+        bits: &[u64; WORDS],
+        buffer: &[u8],
+        start: usize,
+        end: usize,
+        found: &mut impl FnMut(u32) -> bool,
+    ) -> bool {
+        if end < start + WIDTH {
             return false;
-        };
-        let keep = (1u64 << (WIDTH * 8)) - 1;
-        let (bits, shift) = (&*self.bits, self.shift);
-        let probe = |window: &[u8; GRAM_PAD], at: usize| {
-            let mut word = [0; 8];
-            word.copy_from_slice(&window[at..at + 8]);
-            let bit = ((u64::from_le_bytes(word) & keep).wrapping_mul(SPREAD) >> shift) as usize;
-            bits[(bit / 64) & (bits.len() - 1)] >> (bit % 64) & 1
-        };
+        }
         let mut at = start;
-        while at <= last {
-            let Some((window, _)) = buffer[at..].split_first_chunk::<GRAM_PAD>() else { break };
-            let hits = probe(window, 0)
-                | probe(window, STRIDE) << 1
-                | probe(window, 2 * STRIDE) << 2
-                | probe(window, 3 * STRIDE) << 3;
-            if hits != 0 && self.confirm::<WIDTH, STRIDE>(buffer, start, end, at, hits, found) {
+        while at + WIDTH <= end {
+            let Some(window) = buffer[at..].first_chunk::<GRAM_PAD>() else { break };
+            let mut any = 0;
+            for probe in 0..ROUND {
+                let mut word = [0; 8];
+                word.copy_from_slice(&window[probe * STRIDE..probe * STRIDE + 8]);
+                let hash = hash(u64::from_le_bytes(word), WIDTH);
+                any |= bits[word_of::<WORDS>(hash)] >> bit_of(hash);
+            }
+            if any & 1 != 0
+                && self.confirm::<WIDTH, STRIDE, WORDS>(bits, buffer, (start, end), at, found)
+            {
                 return true;
             }
-            at += 4 * STRIDE;
+            at += ROUND * STRIDE;
         }
         false
     }
 
-    /// Looks closer at four probes of which some hit.
-    #[cold]
+    /// Looks closer at a round of probes of which some hit.
     #[inline(never)]
-    fn confirm<const WIDTH: usize, const STRIDE: usize>(
+    fn confirm<const WIDTH: usize, const STRIDE: usize, const WORDS: usize>(
         &self,
+        bits: &[u64; WORDS],
         buffer: &[u8],
-        start: usize,
-        end: usize,
+        (start, end): (usize, usize),
         at: usize,
-        hits: u64,
         found: &mut impl FnMut(u32) -> bool,
     ) -> bool {
-        for probe in (0..4).filter(|probe| hits >> probe & 1 == 1) {
-            let at = at + probe * STRIDE;
-            if at + WIDTH > end {
-                return false;
-            }
+        for at in (at..at + ROUND * STRIDE).step_by(STRIDE).filter(|at| at + WIDTH <= end) {
             let mut word = [0; 8];
             word[..WIDTH].copy_from_slice(&buffer[at..at + WIDTH]);
-            for entry in self.entries(u64::from_le_bytes(word)) {
+            let gram = u64::from_le_bytes(word);
+            let hash = hash(gram, WIDTH);
+            if bits[word_of::<WORDS>(hash)] >> bit_of(hash) & 1 == 0 {
+                continue;
+            }
+            for entry in self.entries(gram) {
                 let Some(from) = at.checked_sub(entry.offset as usize) else { continue };
                 let to = from + entry.length as usize;
                 let literal = &self.bytes[entry.start as usize..][..entry.length as usize];

@@ -4,6 +4,7 @@
 //! sample of the events of each kind. A wrong figure makes detection slower, never wrong.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher;
 use std::sync::LazyLock;
 
 use foldhash::fast::FixedState;
@@ -52,6 +53,34 @@ pub struct Rates {
     events: u32,
 }
 
+/// Counters of one kind; things that share one look more common than they are.
+#[derive(Clone, Debug)]
+struct Counters(Box<[u16]>);
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self(vec![0; COUNTERS].into())
+    }
+}
+
+impl Counters {
+    fn at(key: u64) -> usize {
+        (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - COUNTERS.ilog2())) as usize
+    }
+
+    fn add(&mut self, key: u64) {
+        let counter = &mut self.0[Self::at(key)];
+        *counter = counter.saturating_add(1);
+    }
+
+    fn get(&self, key: u64) -> u32 {
+        self.0[Self::at(key)].into()
+    }
+}
+
+/// How many counters there are.
+const COUNTERS: usize = 1 << 14;
+
 /// What was counted in values of one field.
 #[derive(Clone, Debug, Default)]
 struct Counted {
@@ -61,20 +90,17 @@ struct Counted {
     /// Events that have the field.
     present: u32,
     last_event: u32,
-    /// Values with a gram of three or four bytes.
-    grams: HashMap<u32, u32, FixedState>,
-    whole: HashMap<Box<[u8]>, u32, FixedState>,
+    /// Grams of three and four bytes.
+    grams: Counters,
+    /// Whole values.
+    whole: Counters,
 }
 
 impl Counted {
-    fn add(&mut self, value: &[u8], seen: &mut HashSet<u32, FixedState>) {
+    fn add(&mut self, value: &[u8]) {
         self.values += 1;
         self.foreign += u32::from(!value.is_ascii());
-        seen.clear();
-        seen.extend(value.windows(4).chain(value.windows(3)).map(key));
-        for gram in &*seen {
-            *self.grams.entry(*gram).or_default() += 1;
-        }
+        value.windows(4).chain(value.windows(3)).for_each(|gram| self.grams.add(key(gram).into()));
     }
 }
 
@@ -86,19 +112,22 @@ fn key(gram: &[u8]) -> u32 {
     u32::from_le_bytes(word)
 }
 
+fn hash(value: &[u8]) -> u64 {
+    FixedState::default().hash_one(value)
+}
+
 impl Rates {
     /// Counted in a sample.
     pub fn counted(sample: &Sample) -> Self {
         let mut rates = Self { events: sample.events() as u32, ..Self::default() };
-        let mut seen = HashSet::default();
         for (event, field, value) in &sample.values {
             let counted = rates.fields.entry(*field).or_default();
-            counted.add(value, &mut seen);
-            *counted.whole.entry(value.clone()).or_default() += 1;
+            counted.add(value);
+            counted.whole.add(hash(value));
             counted.present += u32::from(counted.last_event != *event);
             counted.last_event = *event;
         }
-        sample.lines.iter().for_each(|line| rates.lines.add(line, &mut seen));
+        sample.lines.iter().for_each(|line| rates.lines.add(line));
         rates
     }
 
@@ -123,7 +152,7 @@ impl Rates {
     pub fn equal(&self, field: u32, text: &[u8]) -> f64 {
         match self.field(Some(field)) {
             Some(counted) => {
-                let seen = counted.whole.get(text).copied().map_or(0.1, f64::from);
+                let seen = f64::from(counted.whole.get(hash(text))).max(0.1);
                 seen / f64::from(self.events.max(1))
             }
             None => self.present(field) * if text.len() <= 5 { 0.1 } else { 0.02 },
@@ -142,9 +171,9 @@ impl Rates {
     fn gram(&self, field: Option<u32>, gram: &[u8]) -> f64 {
         let guess = if COMMON_GRAMS.contains(&key(gram)) { 0.3 } else { rarity(gram) };
         match self.field(field) {
-            Some(counted) if gram.len() >= 3 => match counted.grams.get(&key(gram)) {
-                Some(seen) => f64::from(*seen) / f64::from(counted.values),
-                None => guess.min(0.1) * 0.5 / f64::from(counted.values),
+            Some(counted) if gram.len() >= 3 => match counted.grams.get(key(gram).into()) {
+                0 => guess.min(0.1) * 0.5 / f64::from(counted.values),
+                seen => (f64::from(seen) / f64::from(counted.values)).min(1.0),
             },
             _ => guess,
         }

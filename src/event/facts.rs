@@ -50,7 +50,7 @@ impl<'r> Facts<'r> {
     pub fn string(self, scalar: Scalar) -> Cow<'r, str> {
         let token = self.token(scalar);
         if memchr::memchr(b'\\', token).is_none() {
-            return String::from_utf8_lossy(token);
+            return std::str::from_utf8(token).map_or_else(|_| "".into(), Cow::Borrowed);
         }
         let mut quoted = Vec::with_capacity(token.len() + 2);
         quoted.push(b'"');

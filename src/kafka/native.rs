@@ -1,5 +1,5 @@
-//! What rust-rdkafka does not wrap of librdkafka, behind a safe face: records by the batch, and a token
-//! for a client that nobody polls. All unsafe code of the crate is in this file.
+//! What rust-rdkafka does not wrap of librdkafka, behind a safe face: records by the batch, a flush that
+//! sleeps, and a token for a client that nobody polls. All unsafe code of the crate is in this file.
 //!
 //! ```text
 //!   partition ─┐
@@ -250,6 +250,17 @@ impl Drop for Message<'_> {
 unsafe fn bytes<'b>(at: *const c_void, size: usize) -> Option<&'b [u8]> {
     // SAFETY: as promised by the caller.
     (!at.is_null()).then(|| unsafe { std::slice::from_raw_parts(at.cast(), size) })
+}
+
+/// Has a producer send what it still gathers, and waits until all is acknowledged, at most so long.
+///
+/// rust-rdkafka's own flush only starts this and then polls; until the broker thread looks, the start is
+/// over, and what is gathered waits for `linger.ms` after all.
+pub fn flush<C: ClientContext>(producer: &Client<C>, wait: Duration) {
+    let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: the handle is valid as long as the client is borrowed. Reports of deliveries are events
+    // here, so no callback runs. How it ended shows in what is still in flight.
+    let _ = unsafe { c::rd_kafka_flush(producer.native_ptr(), wait_ms) };
 }
 
 /// Fetches a token and sets it.

@@ -22,8 +22,9 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::WorkerContext;
+use super::native::flush;
 use crate::limits::{
-    BROKER_CALL_MS_MAX, DRAIN_PAUSE_US, EPOCH_OUTPUT_BYTES_MAX, EPOCH_OUTPUTS_MAX,
+    BROKER_CALL_MS_MAX, EPOCH_OUTPUT_BYTES_MAX, EPOCH_OUTPUTS_MAX, FLUSH_SLICE_MS,
 };
 
 /// Why an epoch could not be committed.
@@ -170,23 +171,21 @@ impl Transactional {
         Ok(())
     }
 
-    /// Waits until every message is acknowledged. Leaving that to the commit costs 100 ms a time: it
-    /// looks for acknowledgements only ten times a second. Waiting in `poll` costs a core: it never
-    /// returns early, and what is left of its last millisecond it spends asking again and again.
+    /// Sends what is gathered, and waits until every message is acknowledged. Leaving that to the commit
+    /// costs 100 ms a time: it looks for acknowledgements only ten times a second. Waiting in `poll`
+    /// costs a core: what is left of its last millisecond it spends asking again and again.
     fn drain(&self) -> Result<(), TransactionError> {
-        let mut looks = BROKER_CALL_MS_MAX * 1_000 / DRAIN_PAUSE_US;
-        loop {
-            self.producer.poll(Duration::ZERO);
-            if self.producer.in_flight_count() == 0 {
-                break;
-            }
-            looks -= 1;
-            if looks == 0 {
+        let mut slices = BROKER_CALL_MS_MAX / FLUSH_SLICE_MS;
+        while self.producer.in_flight_count() > 0 {
+            if slices == 0 {
                 let n = self.producer.in_flight_count();
                 let what = format!("{n} messages unacknowledged after {BROKER_CALL_MS_MAX} ms");
                 return Err(TransactionError::Failed(what));
             }
-            std::thread::sleep(Duration::from_micros(DRAIN_PAUSE_US));
+            slices -= 1;
+            flush(self.producer.client(), Duration::from_millis(FLUSH_SLICE_MS));
+            // What could not be delivered counts as in flight until it is told.
+            self.producer.poll(Duration::ZERO);
         }
         match self.producer.context().take_delivery_error() {
             None => Ok(()),
