@@ -194,7 +194,7 @@ impl Grams {
         Self { tiers, short: short.chunks(SHORT_GROUP).map(Short::new).collect() }
     }
 
-    /// Calls `found` with the number of each literal in `buffer[start..end]`, perhaps more than once, until
+    /// Calls `found` with the number and place of each literal in `buffer[start..end]`, until
     /// it answers true; whether it did. [`GRAM_PAD`] bytes behind `end` must be there.
     #[inline]
     pub fn search(
@@ -202,7 +202,7 @@ impl Grams {
         buffer: &[u8],
         start: usize,
         end: usize,
-        found: &mut impl FnMut(u32) -> bool,
+        found: &mut impl FnMut(u32, usize) -> bool,
     ) -> bool {
         for tier in &self.tiers {
             let done = match tier.way {
@@ -214,7 +214,7 @@ impl Grams {
                 return true;
             }
         }
-        self.short.iter().any(|short| short.search(&buffer[start..end], found))
+        self.short.iter().any(|short| short.search(&buffer[..end], start, found))
     }
 }
 
@@ -230,12 +230,20 @@ impl Short {
         Self { of_byte, literals: literals.to_vec() }
     }
 
-    fn search(&self, text: &[u8], found: &mut impl FnMut(u32) -> bool) -> bool {
+    fn search(
+        &self,
+        buffer: &[u8],
+        start: usize,
+        found: &mut impl FnMut(u32, usize) -> bool,
+    ) -> bool {
+        let text = &buffer[start..];
         let mut may_be = text.iter().fold(0, |bits, byte| bits | self.of_byte[usize::from(*byte)]);
         while may_be != 0 {
             let (literal, number) = &self.literals[may_be.trailing_zeros() as usize];
-            if memchr::memmem::find(text, literal).is_some() && found(*number) {
-                return true;
+            for at in memchr::memmem::find_iter(text, literal) {
+                if found(*number, start + at) {
+                    return true;
+                }
             }
             may_be &= may_be - 1;
         }
@@ -283,7 +291,7 @@ impl Tier {
         buffer: &[u8],
         start: usize,
         end: usize,
-        found: &mut impl FnMut(u32) -> bool,
+        found: &mut impl FnMut(u32, usize) -> bool,
     ) -> bool {
         match &self.bits {
             Bits::Small(b) => self.probe::<WIDTH, STRIDE, 128>(b, buffer, start, end, found),
@@ -298,7 +306,7 @@ impl Tier {
         buffer: &[u8],
         start: usize,
         end: usize,
-        found: &mut impl FnMut(u32) -> bool,
+        found: &mut impl FnMut(u32, usize) -> bool,
     ) -> bool {
         if end < start + WIDTH {
             return false;
@@ -331,7 +339,7 @@ impl Tier {
         buffer: &[u8],
         (start, end): (usize, usize),
         at: usize,
-        found: &mut impl FnMut(u32) -> bool,
+        found: &mut impl FnMut(u32, usize) -> bool,
     ) -> bool {
         for at in (at..at + ROUND * STRIDE).step_by(STRIDE).filter(|at| at + WIDTH <= end) {
             let mut word = [0; 8];
@@ -345,7 +353,10 @@ impl Tier {
                 let Some(from) = at.checked_sub(entry.offset as usize) else { continue };
                 let to = from + entry.length as usize;
                 let literal = &self.bytes[entry.start as usize..][..entry.length as usize];
-                if from >= start && to <= end && buffer[from..to] == *literal && found(entry.number)
+                if from >= start
+                    && to <= end
+                    && buffer[from..to] == *literal
+                    && found(entry.number, from)
                 {
                     return true;
                 }
@@ -387,7 +398,8 @@ mod tests {
         let end = buffer.len();
         buffer.extend_from_slice(&[b'a'; GRAM_PAD]);
         let mut numbers = Vec::new();
-        grams.search(&buffer, 2, end, &mut |n| {
+        grams.search(&buffer, 2, end, &mut |n, at| {
+            assert!(buffer[at..end].starts_with(literals[n as usize].as_bytes()));
             numbers.push(n);
             false
         });

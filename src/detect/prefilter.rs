@@ -184,18 +184,26 @@ impl Literals {
 
     /// Takes the rules that waited for something in this text.
     fn text(&self, text: Text<'_>, candidates: &mut Candidates) {
-        self.grams.search(text.buffer, text.start, text.end, &mut |number| {
+        self.grams.search(text.buffer, text.start, text.end, &mut |number, _| {
             candidates.add(&self.rules[number as usize]);
             false
         });
     }
 
-    /// Reads the whole lowered record at once, names of fields and all. Values that are written
-    /// otherwise there than canonically are read once more by themselves.
+    /// Reads the whole lowered record at once; what stands in no value, as in a name, does not count.
+    /// Values that are written otherwise there than canonically are read once more by themselves.
     fn anywhere(&self, facts: Facts<'_>, texts: &mut Texts, candidates: &mut Candidates) {
         let buffer = &facts.view.low;
         let end = VIEW_PAD + facts.record.len();
-        self.text(Text { buffer, start: VIEW_PAD, end }, candidates);
+        let said = &facts.view.scalars()[facts.view.said()];
+        self.grams.search(buffer, VIEW_PAD, end, &mut |number, at| {
+            let at = (at - VIEW_PAD) as u32;
+            let behind = said.partition_point(|scalar| scalar.start <= at);
+            if behind > 0 && at < said[behind - 1].end {
+                candidates.add(&self.rules[number as usize]);
+            }
+            false
+        });
         for at in facts.view.said() {
             let scalar = facts.view.scalars()[at];
             let unusual = match scalar.kind {

@@ -202,7 +202,7 @@ impl<'r> Compiler<'r> {
         let mut ends: Vec<&Matcher> = Vec::new();
         let mut contained: Vec<&Matcher> = Vec::new();
         let mut rest = Vec::new();
-        for matcher in matchers {
+        for matcher in matchers.iter().flat_map(forms) {
             match literal(matcher) {
                 Some(Literal::Equal(text)) => equal.push(text),
                 Some(Literal::End(text)) if text.len() >= END_BYTES => ends.push(matcher),
@@ -240,6 +240,14 @@ impl<'r> Compiler<'r> {
             Matcher::Any(forms) => ValueCheck::Any(self.one_of(forms)),
             matcher => ValueCheck::Plain(matcher.clone()),
         }
+    }
+}
+
+/// The forms of a value, of which one is enough.
+fn forms(matcher: &Matcher) -> Vec<&Matcher> {
+    match matcher {
+        Matcher::Any(of) => of.iter().flat_map(forms).collect(),
+        matcher => vec![matcher],
     }
 }
 

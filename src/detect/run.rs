@@ -153,12 +153,14 @@ impl Run<'_, '_> {
             ValueCheck::OneOf(set) => self.any_folded(field, |t| set.contains(t.bytes())),
             ValueCheck::EndsWith(ends) => self.any_folded(field, |t| ends_with(ends, t.bytes())),
             ValueCheck::Contains(grams) => {
-                self.any_folded(field, |t| grams.search(t.buffer, t.start, t.end, &mut |_| true))
+                self.any_folded(field, |t| grams.search(t.buffer, t.start, t.end, &mut |_, _| true))
             }
             ValueCheck::Regex(regex, required) => self.any(field, |run, at| {
                 let may_match = required.as_ref().is_none_or(|literals| {
                     let folded = run.texts.folded(run.facts, at);
-                    folded.is_some_and(|t| literals.search(t.buffer, t.start, t.end, &mut |_| true))
+                    folded.is_some_and(|t| {
+                        literals.search(t.buffer, t.start, t.end, &mut |_, _| true)
+                    })
                 });
                 may_match && run.is_match(regex, at)
             }),

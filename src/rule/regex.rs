@@ -4,8 +4,8 @@
 //! back; it gets so many steps for one value and no more. A value that would need more counts as no
 //! match and is counted: [`TextRegex::take_overruns`].
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::limits::{REGEX_BYTES_MAX, REGEX_STEPS_MAX};
 
@@ -30,8 +30,16 @@ pub struct Flags {
 
 #[derive(Clone, Debug)]
 enum Engine {
-    Linear(regex::Regex),
+    Linear(Arc<Linear>),
     Bounded(Arc<Bounded>),
+}
+
+#[derive(Debug)]
+struct Linear {
+    regex: regex::Regex,
+    /// The same for text that is ASCII, where the classes of Unicode have a hundredth of their size;
+    /// made when it is first needed. `None` when it cannot be said without Unicode.
+    ascii: OnceLock<Option<regex::bytes::Regex>>,
 }
 
 #[derive(Debug)]
@@ -47,7 +55,7 @@ impl TextRegex {
     /// What is wrong with it, in one line, and where in it (characters), as far as known.
     pub fn new(source: &str, flags: Flags) -> Result<Self, RegexError> {
         let engine = match linear(source, flags) {
-            Ok(regex) => Engine::Linear(regex),
+            Ok(regex) => Engine::Linear(Arc::new(Linear { regex, ascii: OnceLock::new() })),
             Err(error) if error.goes_back => Engine::Bounded(Arc::new(Bounded {
                 regex: bounded(source, flags)?,
                 overruns: AtomicU64::new(0),
@@ -60,7 +68,13 @@ impl TextRegex {
     /// Whether it is found in the text.
     pub fn is_match(&self, text: &str) -> bool {
         match &self.engine {
-            Engine::Linear(regex) => regex.is_match(text),
+            Engine::Linear(linear) if text.is_ascii() => {
+                match linear.ascii.get_or_init(|| ascii(&self.source, self.flags)) {
+                    Some(regex) => regex.is_match(text.as_bytes()),
+                    None => linear.regex.is_match(text),
+                }
+            }
+            Engine::Linear(linear) => linear.regex.is_match(text),
             Engine::Bounded(bounded) => bounded.regex.is_match(text).unwrap_or_else(|_| {
                 bounded.overruns.fetch_add(1, Ordering::Relaxed);
                 false
@@ -128,6 +142,17 @@ fn linear(source: &str, flags: Flags) -> Result<regex::Regex, RegexError> {
         .map_err(|error| explained(source, &error))
 }
 
+fn ascii(source: &str, flags: Flags) -> Option<regex::bytes::Regex> {
+    regex::bytes::RegexBuilder::new(source)
+        .unicode(false)
+        .case_insensitive(flags.ignore_case)
+        .multi_line(flags.multi_line)
+        .dot_matches_new_line(flags.dot_all)
+        .size_limit(REGEX_BYTES_MAX)
+        .build()
+        .ok()
+}
+
 /// The engine's own words are a drawing over several lines; the last says what is wrong, and the
 /// parser knows where.
 fn explained(source: &str, error: &regex::Error) -> RegexError {
@@ -159,6 +184,23 @@ fn bounded(source: &str, flags: Flags) -> Result<fancy_regex::Regex, RegexError>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn without_unicode_the_answers_for_ascii_are_the_same(
+            source in r"([a-cK\.]|\\[wWsSdDb]|\[[^]?[ak\\w-]{1,3}\]|[äſK]|\(\?:a\|b\)|[*+?]){1,6}",
+            text in "[a-cKks \n._-]{0,12}",
+            ignore_case in proptest::bool::ANY,
+            dot_all in proptest::bool::ANY,
+        ) {
+            let flags = Flags { ignore_case, dot_all, multi_line: false };
+            if let (Ok(regex), Some(ascii)) = (linear(&source, flags), ascii(&source, flags)) {
+                proptest::prop_assert_eq!(
+                    regex.is_match(&text), ascii.is_match(text.as_bytes()), "{} on {:?}", source, text
+                );
+            }
+        }
+    }
 
     fn regex(source: &str) -> TextRegex {
         TextRegex::new(source, Flags::default()).expect(source)
