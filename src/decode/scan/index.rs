@@ -170,7 +170,10 @@ impl Pass {
         parity: &impl Fn(u64) -> u64,
         put: &impl Fn(u64, u32, &mut [u32; BLOCK]),
     ) -> [u64; 2] {
-        let escaped = escaped(block.backslashes, &mut self.escaped);
+        let escaped = match block.backslashes | self.escaped {
+            0 => 0,
+            _ => escaped(block.backslashes, &mut self.escaped),
+        };
         let rare = [block.high, escaped & !block.backslashes & !block.quotes];
         self.rare = [self.rare[0] | rare[0], self.rare[1] | rare[1]];
         let quotes = block.quotes & !escaped;
