@@ -7,7 +7,6 @@ use proptest::prelude::*;
 mod common;
 #[path = "common/scan.rs"]
 mod oracle;
-#[allow(dead_code, reason = "the compiled rules are for others")]
 #[path = "common/sigmahq.rs"]
 mod sigmahq;
 

@@ -36,6 +36,8 @@ pub(super) struct Index {
     /// A bit for each byte: whether it may not be in a key, being a space or a backslash. There are
     /// 64 zero bits behind the last block.
     pub marks: Vec<u8>,
+    /// What is rare in each block: bytes that are not ASCII, and escaped ones but `\` and `"`.
+    rare: Vec<[u64; 2]>,
     /// Whether some bytes are not ASCII.
     high: bool,
 }
@@ -46,6 +48,7 @@ impl Index {
         let blocks = length / BLOCK + 1;
         grow(&mut self.places, (blocks + 1) * BLOCK);
         grow(&mut self.marks, (blocks + 1) * 8);
+        grow(&mut self.rare, blocks);
         grow(&mut view.low, VIEW_PAD + length + VIEW_PAD);
         grow(&mut view.unusual, blocks / 64 + 1);
         view.low[..VIEW_PAD].fill(0);
@@ -82,14 +85,10 @@ struct Pass {
     inside: u64,
     /// Control characters in strings, or a bad escape.
     refused: u64,
-    /// Which of up to 64 blocks are unusual, the last one lowest.
-    unusual: u64,
-    /// Bytes that are not ASCII.
-    high: u64,
+    /// What is rare in some block.
+    rare: [u64; 2],
     /// How many places were found.
     count: usize,
-    /// Where the `u` of the second half of a surrogate pair stands.
-    pair: usize,
 }
 
 /// Reads a record by blocks; false if it has a bad escape, a control character in a string or a string
@@ -105,30 +104,30 @@ pub(super) fn read(
     parity: impl Fn(u64) -> u64,
     put: impl Fn(u64, u32, &mut [u32; BLOCK]),
 ) -> bool {
-    let Index { places, count, marks, high } = index;
-    let (low, unusual) = (&mut view.low[VIEW_PAD..], &mut view.unusual[..]);
+    let Index { places, count, marks, rare, high } = index;
+    let low = &mut view.low[VIEW_PAD..];
     let (blocks, tail) = record.as_chunks::<BLOCK>();
+    let full = blocks.len();
     let (marks, _) = marks.as_chunks_mut::<8>();
     let mut pass = Pass::default();
     let lows = low.as_chunks_mut::<BLOCK>().0.iter_mut();
-    for (number, ((bytes, low), mark)) in blocks.iter().zip(lows).zip(&mut *marks).enumerate() {
+    let notes = marks.iter_mut().zip(rare.iter_mut());
+    for (number, ((bytes, low), (mark, rare))) in blocks.iter().zip(lows).zip(notes).enumerate() {
         let block = look(bytes, low);
         *mark = (block.spaces | block.backslashes).to_le_bytes();
-        pass.take(block, number * BLOCK, record, places, &parity, &put);
-        if number % 64 == 63 {
-            unusual[number / 64] = pass.unusual.reverse_bits();
-        }
+        *rare = pass.take(block, number * BLOCK, places, &parity, &put);
     }
-    let full = blocks.len();
     let block = last(record, low, tail.len(), &look);
     marks[full] = (block.spaces | block.backslashes).to_le_bytes();
     marks[full + 1] = [0; 8];
-    pass.take(block, full * BLOCK, record, places, &parity, &put);
-    unusual[full / 64] = pass.unusual.reverse_bits() >> (63 - full % 64);
+    rare[full] = pass.take(block, full * BLOCK, places, &parity, &put);
     low[record.len()..][..VIEW_PAD].fill(0);
     *count = pass.count;
-    *high = pass.high != 0;
+    *high = pass.rare[0] != 0;
+    view.unusual[..full / 64 + 1].fill(0);
+    let ordinary = pass.rare == [0; 2];
     pass.refused | pass.inside == 0
+        && (ordinary || note_unusual(record, &rare[..=full], &mut view.unusual).is_some())
 }
 
 /// What stands in the last bytes, which are fewer than a block: looked at together with those before
@@ -161,41 +160,44 @@ fn last(
 }
 
 impl Pass {
-    /// Takes the next block, which begins at `base`.
+    /// Takes the next block, which begins at `base`; says what is rare in it.
     #[inline(always)]
     fn take(
         &mut self,
         block: Block,
         base: usize,
-        record: &[u8],
         places: &mut [u32],
         parity: &impl Fn(u64) -> u64,
         put: &impl Fn(u64, u32, &mut [u32; BLOCK]),
-    ) {
-        let escaped = escaped(block.backslashes, &mut self.escaped);
-        let others = escaped & !block.backslashes & !block.quotes;
-        let mut unusual = block.high != 0;
-        if others != 0 {
-            match escapes(record, base, others, self.pair) {
-                Some((found, pair)) => {
-                    unusual |= found;
-                    self.pair = pair;
-                }
-                None => self.refused = 1,
-            }
-        }
-        self.high |= block.high;
-        self.unusual = self.unusual << 1 | u64::from(unusual);
+    ) -> [u64; 2] {
+        let escaped = match block.backslashes | self.escaped {
+            0 => 0,
+            _ => escaped(block.backslashes, &mut self.escaped),
+        };
+        let rare = [block.high, escaped & !block.backslashes & !block.quotes];
+        self.rare = [self.rare[0] | rare[0], self.rare[1] | rare[1]];
         let quotes = block.quotes & !escaped;
         let inside = parity(quotes) ^ self.inside;
         self.inside = (inside as i64 >> 63) as u64;
         self.refused |= block.controls & inside;
         let found = quotes | (block.brackets & !inside);
-        let room = places.get_mut(self.count..).and_then(|room| room.first_chunk_mut());
-        let Some(room) = room else { return self.refused = 1 };
-        put(found, base as u32, room);
+        match places.get_mut(self.count..).and_then(|room| room.first_chunk_mut()) {
+            Some(room) => put(found, base as u32, room),
+            None => self.refused = 1,
+        }
         self.count += found.count_ones() as usize;
+        rare
     }
+}
+
+/// Checks what is rare in each block, and notes which of them are unusual; `None` if an escape is bad.
+fn note_unusual(record: &[u8], rare: &[[u64; 2]], unusual: &mut [u64]) -> Option<()> {
+    let mut pair = 0;
+    for (number, [high, others]) in rare.iter().enumerate() {
+        let escapes = *others != 0 && escapes(record, number * BLOCK, *others, &mut pair)?;
+        unusual[number / 64] |= u64::from(*high != 0 || escapes) << (number % 64);
+    }
+    Some(())
 }
 
 /// Which bytes follow a backslash that is not itself escaped. Adding up from the start of each run of
@@ -209,9 +211,9 @@ fn escaped(backslashes: u64, carry: &mut u64) -> u64 {
     escaped
 }
 
-/// Checks escapes other than `\\` and `\"`: whether some are unusual, and where the second half of a
-/// surrogate pair is to come; `None` if one is bad.
-fn escapes(record: &[u8], base: usize, mut bits: u64, mut pair: usize) -> Option<(bool, usize)> {
+/// Checks escapes other than `\\` and `\"`: whether some are unusual, `None` if one is bad. `pair` is
+/// where the `u` of the second half of a surrogate pair has to stand.
+fn escapes(record: &[u8], base: usize, mut bits: u64, pair: &mut usize) -> Option<bool> {
     let mut unusual = false;
     while bits != 0 {
         let at = base + bits.trailing_zeros() as usize;
@@ -219,12 +221,12 @@ fn escapes(record: &[u8], base: usize, mut bits: u64, mut pair: usize) -> Option
         match record.get(at)? {
             b'n' | b'r' | b't' => continue,
             b'/' | b'b' | b'f' => {}
-            b'u' => unicode(record, at, &mut pair)?,
+            b'u' => unicode(record, at, pair)?,
             _ => return None,
         }
         unusual = true;
     }
-    Some((unusual, pair))
+    Some(unusual)
 }
 
 /// Checks the escape whose `u` is at `at`: four hexadecimal digits, and surrogates in pairs only.

@@ -65,7 +65,7 @@ impl Words {
     #[inline(always)]
     fn hash(self) -> u64 {
         let (head, next) = (self.start as u64, (self.start >> 64) as u64);
-        (head ^ next.rotate_left(23) ^ self.tag.rotate_left(56)).wrapping_mul(MIX)
+        (head ^ next.rotate_left(23)).wrapping_add(self.tag).wrapping_mul(MIX)
     }
 }
 
@@ -150,7 +150,7 @@ impl Keys {
         self.keys.len()
     }
 
-    /// The key of these words that begins there, and its number; never one with a space or a backslash.
+    /// The key of these words that begins there, and its number; it has no space and no backslash.
     #[inline(always)]
     pub fn find(&self, words: Words, text: &[u8], start: usize) -> Option<(usize, &Key)> {
         let mut slot = (words.hash() >> self.shift) as usize;

@@ -124,7 +124,7 @@ impl Walk<'_> {
     fn texts(&mut self, mut at: At, object: u32, instance: u32) -> Option<At> {
         while let Some([_, close, start, end]) = self.places.get(at.place..)?.first_chunk() {
             let (close, start, end) = (*close as usize, *start as usize, *end as usize);
-            if !self.has(close, *b"\":\"") || !self.has(end, *b"\",\"") {
+            if !self.has(close, b"\":\"") || !self.has(end, b"\",\"") {
                 break;
             }
             let role = self.key(at.byte + 1, close, object, instance);
@@ -137,9 +137,14 @@ impl Walk<'_> {
         Some(at)
     }
 
+    /// Whether these bytes stand there; false as well close to the end of the record.
     #[inline(always)]
-    fn has(&self, byte: usize, expected: [u8; 3]) -> bool {
-        self.record.get(byte..).and_then(|rest| rest.first_chunk()) == Some(&expected)
+    fn has(&self, byte: usize, expected: &[u8; 3]) -> bool {
+        let [a, b, c] = *expected;
+        let found = self.record.get(byte..).and_then(|rest| rest.first_chunk());
+        found.is_some_and(|found| {
+            u32::from_le_bytes(*found) << 8 == u32::from_le_bytes([0, a, b, c])
+        })
     }
 
     #[inline(always)]
