@@ -170,11 +170,11 @@ impl Filter {
             });
             if rule.alerts {
                 let time = event.time.or(record.now).unwrap_or(Timestamp(0));
-                out.alerts.push(alert::of_detection(rule, self.view, event, &record.at, time));
+                out.alerts.push(alert::of_detection(rule, self.view, event, record.at, time));
             }
             let changed = rule.changed(self.view);
             for &family in changed.map_or(&rule.families, |v| &v.families) {
-                route(&rules, (index, changed), family, event, &record.at, out);
+                route(&rules, (index, changed), family, event, record.at, out);
             }
         }
     }
