@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::fold::is_folded_beyond_ascii;
 use super::{Event, FieldPath, Kind, Scalar, VIEW_PAD, Value, View};
 
 /// One event: its record and where in it things are.
@@ -27,7 +28,7 @@ impl<'r> Facts<'r> {
     }
 
     /// Whether a string is written otherwise than with the escapes that JSON must have, or with letters
-    /// that are not ASCII: its lowered bytes are not its folded text then.
+    /// beyond ASCII that folding changes: its lowered bytes are not its folded text then.
     pub fn is_unusual(self, scalar: Scalar) -> bool {
         self.view.is_unusual(scalar.start, scalar.end) && is_unusual(self.token(scalar))
     }
@@ -69,7 +70,7 @@ fn is_unusual(token: &[u8]) -> bool {
         }
         rest = &rest[at + 2..];
     }
-    !token.is_ascii()
+    std::str::from_utf8(token).is_ok_and(|text| !is_folded_beyond_ascii(text))
 }
 
 /// A record of nothing but the scalars of an event that was decoded into a tree.

@@ -4,6 +4,7 @@
 //! record said, since keywords search only the latter.
 
 mod facts;
+mod fold;
 mod logsource;
 mod path;
 mod value;
@@ -12,6 +13,7 @@ mod view;
 use std::borrow::Cow;
 
 pub use facts::{Facts, Rewritten};
+pub use fold::fold;
 pub use logsource::{EventSource, Logsource};
 pub use path::{FieldPath, Found};
 pub use value::{Object, Value};

@@ -5,8 +5,9 @@ use std::hash::{Hash, Hasher};
 
 use ipnet::IpNet;
 
-use super::pattern::{Pattern, fold};
+use super::pattern::Pattern;
 use super::regex::TextRegex;
+use crate::event::fold;
 use crate::event::{FieldPath, Value};
 use crate::time::Timestamp;
 

@@ -28,6 +28,7 @@ mod yaml;
 
 use std::sync::Arc;
 
+pub use crate::event::fold;
 pub use correlation::{Correlation, CorrelationKind, Spike, Threshold};
 pub use cost::Cost;
 pub use detection::{Expr, Item, Values};
@@ -40,7 +41,7 @@ pub use matcher::{
     texts_relate,
 };
 pub use migrate::{Converted, Migrated, Reason, Refusal, migrate};
-pub use pattern::{Part, Pattern, fold};
+pub use pattern::{Part, Pattern};
 pub use placeholder::{Placeholders, parse as parse_placeholders};
 pub use processing::{ProcessingPipeline, RuleView, View};
 pub use regex::TextRegex;

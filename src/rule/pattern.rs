@@ -1,8 +1,7 @@
 //! Sigma strings: text with `*` and `?`, and their escapes (Sigma rules specification, String
 //! Wildcard and Escaping).
 
-use std::borrow::Cow;
-
+use crate::event::fold;
 /// One part of a Sigma string.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
@@ -191,24 +190,6 @@ impl Pattern {
             Some(Part::Text(text)) => text.push(c),
             _ => self.0.push(Part::Text(c.to_string())),
         }
-    }
-}
-
-/// Text as it is compared when case does not count, borrowed when it already is so.
-///
-/// One character stays one character (Unicode's simple lower case), and the final sigma is a sigma:
-/// with the full mapping, which looks at what stands around a letter, `contains` could miss text that
-/// is there, and `?` would be one letter but two characters of `İ`.
-pub fn fold(text: &str) -> Cow<'_, str> {
-    let folded = |c: char| match c {
-        c if c.is_ascii() => c.to_ascii_lowercase(),
-        'ς' => 'σ',
-        c => c.to_lowercase().next().unwrap_or(c),
-    };
-    if text.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase()) {
-        Cow::Borrowed(text)
-    } else {
-        Cow::Owned(text.chars().map(folded).collect())
     }
 }
 
