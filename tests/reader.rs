@@ -151,9 +151,34 @@ fn value() -> impl Strategy<Value = String> {
 
 fn key() -> impl Strategy<Value = String> {
     prop::sample::select(vec![
-        "Image", "CommandLine", "a", "b", "c", "a.b", "b.c", "a.b.c", "e", "n", "message", "User", "x y",
-        "Com mandLine", "@timestamp", "UtcTime", "time", "Channel", "EventID", "product", "category",
-        "service", "NewProcessName", "Provider_Name", "Event", "winlog.channel", "event_data", "\\u0061",
+        "Image",
+        "CommandLine",
+        "a",
+        "b",
+        "c",
+        "a.b",
+        "b.c",
+        "a.b.c",
+        "e",
+        "n",
+        "message",
+        "User",
+        "x y",
+        "Com mandLine",
+        "@timestamp",
+        "UtcTime",
+        "time",
+        "Channel",
+        "EventID",
+        "product",
+        "category",
+        "service",
+        "NewProcessName",
+        "Provider_Name",
+        "Event",
+        "winlog.channel",
+        "event_data",
+        "\\u0061",
     ])
     .prop_map(str::to_owned)
 }

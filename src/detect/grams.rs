@@ -50,7 +50,7 @@ struct Tier {
     bytes: Box<[u8]>,
 }
 
-/// Which grams there may be: a bit for each value of a hash. In three sizes, so that no bound has to be
+/// Which grams there may be: two bits for each value of a hash. In three sizes, so that no bound has to be
 /// checked.
 #[derive(Clone, Debug)]
 enum Bits {
@@ -74,7 +74,7 @@ fn fill<const WORDS: usize>(grams: impl Iterator<Item = u64>, width: usize) -> B
     let mut bits = Box::new([0; WORDS]);
     for gram in grams {
         let hash = hash(gram, width);
-        bits[word_of::<WORDS>(hash)] |= 1 << bit_of(hash);
+        bits[word_of::<WORDS>(hash)] |= 1 << first_bit(hash) | 1 << second_bit(hash);
     }
     bits
 }
@@ -90,9 +90,22 @@ fn word_of<const WORDS: usize>(hash: u64) -> usize {
     (hash >> (64 - WORDS.trailing_zeros())) as usize
 }
 
+/// A gram is known by two bits of its word, so that few others are taken for it.
 #[inline(always)]
-fn bit_of(hash: u64) -> u32 {
+fn first_bit(hash: u64) -> u32 {
     (hash >> 45) as u32 % 64
+}
+
+#[inline(always)]
+fn second_bit(hash: u64) -> u32 {
+    (hash >> 39) as u32 % 64
+}
+
+/// The last bit says whether the gram with this hash may be one.
+#[inline(always)]
+fn may_be<const WORDS: usize>(bits: &[u64; WORDS], hash: u64) -> u64 {
+    let word = bits[word_of::<WORDS>(hash)];
+    word >> first_bit(hash) & word >> second_bit(hash)
 }
 
 /// Width of grams, and how many bytes lie between two probes.
@@ -319,7 +332,7 @@ impl Tier {
                 let mut word = [0; 8];
                 word.copy_from_slice(&window[probe * STRIDE..probe * STRIDE + 8]);
                 let hash = hash(u64::from_le_bytes(word), WIDTH);
-                any |= bits[word_of::<WORDS>(hash)] >> bit_of(hash);
+                any |= may_be(bits, hash);
             }
             if any & 1 != 0
                 && self.confirm::<WIDTH, STRIDE, WORDS>(bits, buffer, (start, end), at, found)
@@ -346,7 +359,7 @@ impl Tier {
             word[..WIDTH].copy_from_slice(&buffer[at..at + WIDTH]);
             let gram = u64::from_le_bytes(word);
             let hash = hash(gram, WIDTH);
-            if bits[word_of::<WORDS>(hash)] >> bit_of(hash) & 1 == 0 {
+            if may_be(bits, hash) & 1 == 0 {
                 continue;
             }
             for entry in self.entries(gram) {

@@ -2,6 +2,7 @@
 
 mod equal_keys;
 mod grams;
+mod memo;
 mod prefilter;
 mod program;
 mod rates;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 use crate::event::{Event, EventSource, Facts, FieldPath, Rewritten, VIEW_PAD};
 use crate::rule::RuleSet;
+use memo::Memo;
 use program::{Plan, Program};
 use rates::{Rates, Sample};
 use run::Scratch;
@@ -68,6 +70,7 @@ pub struct PlanId {
 #[derive(Clone, Debug)]
 struct Planned {
     plan: Arc<Plan>,
+    memo: Memo,
     chosen: Arc<[u32]>,
     sample: Sample,
     /// Conditions that were tested since the plan was made.
@@ -137,7 +140,8 @@ impl Engine {
     ) -> bool {
         let (rules, view) = (&self.rules, self.view);
         let planned = &mut self.plans[plan.index];
-        let outcome = self.program.run(facts, &planned.plan, &mut self.scratch, |rule| {
+        let Planned { plan: now, memo, .. } = planned;
+        let outcome = self.program.run(facts, now, memo, &mut self.scratch, |rule| {
             if plan.own || admits(rules, view, rule, source) {
                 sink(rule);
             }
@@ -179,7 +183,15 @@ impl Engine {
     fn add_plan(&mut self, chosen: Arc<[u32]>, own: bool) -> PlanId {
         let plan = self.program.plan(&chosen, &Rates::default());
         let (plan, sample) = (Arc::new(plan), Sample::default());
-        self.plans.push(Planned { plan, chosen, sample, work: 0, wait: 1, interval: 1 });
+        self.plans.push(Planned {
+            plan,
+            memo: Memo::default(),
+            chosen,
+            sample,
+            work: 0,
+            wait: 1,
+            interval: 1,
+        });
         PlanId { index: self.plans.len() - 1, own }
     }
 
@@ -215,6 +227,7 @@ impl Engine {
         let rates = Rates::counted(&sample);
         let plan = self.program.plan(&planned.chosen, &rates);
         planned.plan = Arc::new(plan);
+        planned.memo = Memo::default();
     }
 }
 

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use foldhash::fast::FixedState;
 
 use super::grams::Grams;
+use super::memo::Memo;
 use super::rates::Rates;
 use super::texts::{Text, Texts};
 use super::witness::Sign;
@@ -106,22 +107,36 @@ impl Prefilter {
     }
 
     /// Takes the rules whose signs the event has.
-    pub fn candidates(&self, facts: Facts<'_>, texts: &mut Texts, candidates: &mut Candidates) {
+    pub fn candidates(
+        &self,
+        facts: Facts<'_>,
+        texts: &mut Texts,
+        memo: &mut Memo,
+        candidates: &mut Candidates,
+    ) {
         candidates.add(&self.always);
         let view = facts.view;
         for &field in view.touched() {
-            let signs = match self.of_field.get(field as usize) {
+            let number = match self.of_field.get(field as usize) {
                 None | Some(&NO_SIGNS) => continue,
-                Some(signs) => &self.signs[usize::from(*signs)],
+                Some(number) => usize::from(*number),
             };
+            let signs = &self.signs[number];
             candidates.add(&signs.present);
             if !signs.reads_text() {
                 continue;
             }
             for at in view.values(field) {
-                if let Some(text) = texts.canonical(facts, at) {
-                    signs.text(text, candidates);
+                let Some(text) = texts.canonical(facts, at) else { continue };
+                if signs.contained.is_some()
+                    && let Some(rules) = memo.rules(number, text.bytes(), |rules| {
+                        signs.text(text, &mut |found| rules.extend_from_slice(found));
+                    })
+                {
+                    candidates.add(rules);
+                    continue;
                 }
+                signs.text(text, &mut |rules| candidates.add(rules));
             }
         }
         if let Some(literals) = &self.anywhere {
@@ -143,19 +158,19 @@ impl Signs {
         }
     }
 
-    /// Takes the rules that waited for something in this text.
-    fn text(&self, text: Text<'_>, candidates: &mut Candidates) {
+    /// Gives `found` the rules that waited for something in this text.
+    fn text(&self, text: Text<'_>, found: &mut impl FnMut(&[u32])) {
         let bytes = text.bytes();
         if self.lengths & length_bit(bytes.len()) != 0
             && let Some(rules) = self.equal.get(bytes)
         {
-            candidates.add(rules);
+            found(rules);
         }
         if !self.foreign.is_empty() && !bytes.is_ascii() {
-            candidates.add(&self.foreign);
+            found(&self.foreign);
         }
         if let Some(contained) = &self.contained {
-            contained.text(text, candidates);
+            contained.text(text, found);
         }
     }
 
@@ -182,10 +197,10 @@ impl Literals {
         Some(Self { grams, rules: literals.into_iter().map(|(_, rules)| rules).collect() })
     }
 
-    /// Takes the rules that waited for something in this text.
-    fn text(&self, text: Text<'_>, candidates: &mut Candidates) {
+    /// Gives `found` the rules that waited for something in this text.
+    fn text(&self, text: Text<'_>, found: &mut impl FnMut(&[u32])) {
         self.grams.search(text.buffer, text.start, text.end, &mut |number, _| {
-            candidates.add(&self.rules[number as usize]);
+            found(&self.rules[number as usize]);
             false
         });
     }
@@ -214,7 +229,7 @@ impl Literals {
                 && let Some(text) = texts.canonical(facts, at)
                 && !std::ptr::eq(text.buffer, &raw const **buffer)
             {
-                self.text(text, candidates);
+                self.text(text, &mut |rules| candidates.add(rules));
             }
         }
     }

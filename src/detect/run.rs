@@ -1,6 +1,7 @@
 //! The program over one event: which rules may match, then which do.
 
 use super::equal_keys::has_equal_keys;
+use super::memo::Memo;
 use super::prefilter::Candidates;
 use super::program::{Plan, Program, Test, ValueCheck, ends_with};
 use super::texts::{Text, Texts};
@@ -49,12 +50,13 @@ impl Program {
         &self,
         facts: Facts<'_>,
         plan: &Plan,
+        memo: &mut Memo,
         scratch: &mut Scratch,
         mut sink: impl FnMut(usize),
     ) -> Outcome {
         scratch.texts.begin(facts.view.scalars().len());
         scratch.candidates.next(self.rules.len());
-        plan.prefilter.candidates(facts, &mut scratch.texts, &mut scratch.candidates);
+        plan.prefilter.candidates(facts, &mut scratch.texts, memo, &mut scratch.candidates);
         let candidates = scratch.candidates.sorted();
         if candidates.is_empty() {
             return Outcome { candidates: 0, unsure: false };
