@@ -5,8 +5,10 @@
 //! is set, the gram is looked up and the whole literal compared. Nothing is missed: whatever place of
 //! the text a literal stands at, one of its grams stands at a place that is probed.
 
+use memchr::memmem::Finder;
+
 /// Bytes that must be readable behind the end of a text.
-pub const GRAM_PAD: usize = 48;
+pub const GRAM_PAD: usize = 56;
 
 /// Probes of one round; the last of them reads eight bytes.
 const ROUND: usize = 8;
@@ -20,14 +22,21 @@ const BITS_PER_GRAM: usize = 32;
 /// Short literals are told apart by the bits of one word.
 const SHORT_GROUP: usize = 64;
 
-/// Up to so many long literals are probed for with the shorter ones, if there are any: one pass with
-/// more probes is cheaper than two.
+/// Up to so many literals of three or four bytes are searched for one by one in texts of so many bytes:
+/// there a search for one is many times faster than probing.
+const SEARCHED_MAX: usize = 6;
+const SEARCHED_BYTES_MIN: usize = 1 << 10;
+
+/// Up to so many long literals are probed for with the shorter ones, if there are any, as one pass with
+/// more probes is cheaper than two; else at fewer places.
 const LONG_FEW: usize = 256;
 
 /// Literals to search for, each with the number by which it is reported.
 #[derive(Clone, Debug, Default)]
 pub struct Grams {
     tiers: Vec<Tier>,
+    /// The literals of three or four bytes, where they are few.
+    few: Vec<(Finder<'static>, u32)>,
     short: Vec<Short>,
 }
 
@@ -114,6 +123,8 @@ enum Way {
     Six,
     Four,
     Three,
+    /// For few long literals: grams that are less rare, at fewer places.
+    Wide,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -146,7 +157,7 @@ impl Way {
     fn width(self) -> usize {
         match self {
             Self::Six => 6,
-            Self::Four => 4,
+            Self::Four | Self::Wide => 4,
             Self::Three => 3,
         }
     }
@@ -154,6 +165,7 @@ impl Way {
     fn stride(self) -> usize {
         match self {
             Self::Six => 4,
+            Self::Wide => 6,
             Self::Four => 2,
             Self::Three => 1,
         }
@@ -197,14 +209,22 @@ impl Grams {
                 None => short.push((literal.into(), number)),
             }
         }
-        let [six, four, _] = &mut drafts;
-        if !four.is_empty() && six.len() <= LONG_FEW {
-            four.append(six);
+        let [six, four, three] = &mut drafts;
+        let mut long = Way::Six;
+        if six.len() <= LONG_FEW {
+            long = Way::Wide;
+            if !four.is_empty() {
+                four.append(six);
+            }
         }
-        let ways = [Way::Six, Way::Four, Way::Three].into_iter().zip(&drafts);
+        let is_few = three.len() <= SEARCHED_MAX;
+        let few = three.iter().filter(|_| is_few);
+        let few = few.map(|(literal, _, number)| (Finder::new(literal).into_owned(), *number));
+        let few = few.collect();
+        let ways = [long, Way::Four, Way::Three].into_iter().zip(&drafts);
         let ways = ways.filter(|(_, literals)| !literals.is_empty());
         let tiers = ways.map(|(way, literals)| Tier::new(way, literals)).collect();
-        Self { tiers, short: short.chunks(SHORT_GROUP).map(Short::new).collect() }
+        Self { tiers, few, short: short.chunks(SHORT_GROUP).map(Short::new).collect() }
     }
 
     /// Calls `found` with the number and place of each literal in `buffer[start..end]`, until
@@ -217,14 +237,26 @@ impl Grams {
         end: usize,
         found: &mut impl FnMut(u32, usize) -> bool,
     ) -> bool {
+        let is_long = end - start >= SEARCHED_BYTES_MIN && !self.few.is_empty();
         for tier in &self.tiers {
+            if is_long && tier.way == Way::Three {
+                continue;
+            }
             let done = match tier.way {
                 Way::Six => tier.search::<6, 4>(buffer, start, end, found),
                 Way::Four => tier.search::<4, 2>(buffer, start, end, found),
                 Way::Three => tier.search::<3, 1>(buffer, start, end, found),
+                Way::Wide => tier.search::<4, 6>(buffer, start, end, found),
             };
             if done {
                 return true;
+            }
+        }
+        for (finder, number) in self.few.iter().filter(|_| is_long) {
+            for at in finder.find_iter(&buffer[start..end]) {
+                if found(*number, start + at) {
+                    return true;
+                }
             }
         }
         self.short.iter().any(|short| short.search(&buffer[..end], start, found))
@@ -425,7 +457,7 @@ mod tests {
         #[test]
         fn every_literal_that_is_there_is_found_and_no_other(
             literals in proptest::collection::vec("[ab]{1,14}", 1..20),
-            text in "[ab]{0,80}",
+            text in "[ab]{0,80}|[ab]{1020,1100}",
         ) {
             let expect: Vec<u32> = literals
                 .iter()
