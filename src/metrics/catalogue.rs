@@ -104,6 +104,8 @@ families {
         "Events older than the watermark by more than the grace.";
     events_skewed: Counter "watchfire_events_skewed_total" ["topic"]
         "Events whose time lies too far in the future to move the watermark.";
+    events_decoded: Counter "watchfire_events_decoded_total" ["topic"]
+        "Events out of the ordinary, which were decoded into a tree: slower, not otherwise.";
     correlation_dropped: Counter "watchfire_correlation_dropped_total" ["rule_id", "reason"]
         "Detections that a correlation could not take in.";
 

@@ -39,6 +39,8 @@ struct SourceState {
     filter: Filter,
     /// Events whose clock turned out to be wrong, since the last publication.
     skewed: u64,
+    /// Events that were decoded into a tree.
+    decoded: u64,
     /// Records and bytes since the last publication.
     read: (u64, u64),
 }
@@ -114,6 +116,7 @@ impl FilterStage {
             ),
             spec: spec.clone(),
             skewed: 0,
+            decoded: 0,
             read: (0, 0),
         };
         Self {
@@ -147,6 +150,7 @@ impl FilterStage {
             metrics.events_consumed.add([topic], records);
             metrics.bytes_consumed.add([topic], bytes);
             metrics.events_skewed.add([topic], std::mem::take(&mut source.skewed));
+            metrics.events_decoded.add([topic], std::mem::take(&mut source.decoded));
         }
         for (member, n) in &counts.missing_field {
             let id = &rules.correlations[*member].header.id.0;
@@ -252,6 +256,7 @@ impl Stage for FilterStage {
             }
         }
         source.skewed += std::mem::take(&mut self.outbox.output.counts.skewed);
+        source.decoded += std::mem::take(&mut self.outbox.output.counts.decoded);
         source.read.0 += taken as u64;
         Ok(taken)
     }

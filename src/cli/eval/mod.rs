@@ -231,6 +231,7 @@ fn stats(
         "rejects_by_code": by_code,
         "late": totals.late,
         "skewed": totals.skewed,
+        "decoded": totals.decoded,
         "untimed": totals.untimed,
         "missing_field": totals.missing_field,
         "regex_overruns": loaded.rules.take_regex_overruns().iter().map(|(_, n)| n).sum::<u64>(),

@@ -43,6 +43,7 @@ pub struct Totals {
     pub rejected: BTreeMap<RejectCode, u64>,
     pub late: u64,
     pub skewed: u64,
+    pub decoded: u64,
     pub untimed: u64,
     pub missing_field: u64,
 }
@@ -272,6 +273,7 @@ impl<'c, W: Write> Collector<'c, W> {
         totals.detections += worked.detections;
         totals.alerts += worked.alerts;
         totals.skewed += counts.skewed;
+        totals.decoded += counts.decoded;
         totals.untimed += counts.untimed;
         totals.missing_field += counts.missing_field.values().sum::<u64>();
         for (code, n) in &counts.rejected {
