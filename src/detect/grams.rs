@@ -22,7 +22,7 @@ const BITS_PER_GRAM: usize = 32;
 /// Short literals are told apart by the bits of one word.
 const SHORT_GROUP: usize = 64;
 
-/// Up to so many literals of three or four bytes are searched for one by one in texts of so many bytes:
+/// Up to so many literals of three bytes are searched for one by one in texts of so many bytes:
 /// there a search for one is many times faster than probing.
 const SEARCHED_MAX: usize = 6;
 const SEARCHED_BYTES_MIN: usize = 1 << 10;
@@ -35,7 +35,7 @@ const LONG_FEW: usize = 256;
 #[derive(Clone, Debug, Default)]
 pub struct Grams {
     tiers: Vec<Tier>,
-    /// The literals of three or four bytes, where they are few.
+    /// The literals of three bytes, where they are few.
     few: Vec<(Finder<'static>, u32)>,
     short: Vec<Short>,
 }
@@ -122,6 +122,8 @@ fn may_be<const WORDS: usize>(bits: &[u64; WORDS], hash: u64) -> u64 {
 enum Way {
     Six,
     Four,
+    /// For literals of four bytes.
+    Pair,
     Three,
     /// For few long literals: grams that are less rare, at fewer places.
     Wide,
@@ -149,7 +151,8 @@ impl Way {
         match length {
             9.. => Some(Self::Six),
             5.. => Some(Self::Four),
-            3.. => Some(Self::Three),
+            4 => Some(Self::Pair),
+            3 => Some(Self::Three),
             _ => None,
         }
     }
@@ -158,7 +161,7 @@ impl Way {
         match self {
             Self::Six => 6,
             Self::Four | Self::Wide => 4,
-            Self::Three => 3,
+            Self::Three | Self::Pair => 3,
         }
     }
 
@@ -166,7 +169,7 @@ impl Way {
         match self {
             Self::Six => 4,
             Self::Wide => 6,
-            Self::Four => 2,
+            Self::Four | Self::Pair => 2,
             Self::Three => 1,
         }
     }
@@ -201,7 +204,7 @@ impl Grams {
     /// For literals with their numbers; `window` says where in a literal its grams are best taken, see
     /// [`rarest_window`]. An empty literal is in every text, and has no place here.
     pub fn new<'l>(literals: impl Iterator<Item = (&'l [u8], usize, u32)>) -> Self {
-        let mut drafts = [Vec::new(), Vec::new(), Vec::new()];
+        let mut drafts = [const { Vec::new() }; 4];
         let mut short = Vec::new();
         for (literal, window, number) in literals {
             match Way::of(literal.len()) {
@@ -209,7 +212,7 @@ impl Grams {
                 None => short.push((literal.into(), number)),
             }
         }
-        let [six, four, three] = &mut drafts;
+        let [six, four, pair, three] = &mut drafts;
         let mut long = Way::Six;
         if six.len() <= LONG_FEW {
             long = Way::Wide;
@@ -217,11 +220,14 @@ impl Grams {
                 four.append(six);
             }
         }
+        if !pair.is_empty() && four.len() <= LONG_FEW {
+            pair.append(four);
+        }
         let is_few = three.len() <= SEARCHED_MAX;
         let few = three.iter().filter(|_| is_few);
         let few = few.map(|(literal, _, number)| (Finder::new(literal).into_owned(), *number));
         let few = few.collect();
-        let ways = [long, Way::Four, Way::Three].into_iter().zip(&drafts);
+        let ways = [long, Way::Four, Way::Pair, Way::Three].into_iter().zip(&drafts);
         let ways = ways.filter(|(_, literals)| !literals.is_empty());
         let tiers = ways.map(|(way, literals)| Tier::new(way, literals)).collect();
         Self { tiers, few, short: short.chunks(SHORT_GROUP).map(Short::new).collect() }
@@ -245,6 +251,7 @@ impl Grams {
             let done = match tier.way {
                 Way::Six => tier.search::<6, 4>(buffer, start, end, found),
                 Way::Four => tier.search::<4, 2>(buffer, start, end, found),
+                Way::Pair => tier.search::<3, 2>(buffer, start, end, found),
                 Way::Three => tier.search::<3, 1>(buffer, start, end, found),
                 Way::Wide => tier.search::<4, 6>(buffer, start, end, found),
             };

@@ -35,7 +35,7 @@ const SAMPLE_THINNING: u32 = 16;
 const SAMPLE_INTERVAL_MAX: u32 = 8_192;
 
 /// A plan is made anew once this many conditions were tested for each of its rules.
-const WORK_PER_RULE: u64 = 4;
+const WORK_PER_RULE: u64 = 3;
 
 /// Plans of fewer rules are not made anew: there is nothing to gain.
 const LEARNING_RULES_MIN: usize = 8;
@@ -181,7 +181,7 @@ impl Engine {
     }
 
     fn add_plan(&mut self, chosen: Arc<[u32]>, own: bool) -> PlanId {
-        let plan = self.program.plan(&chosen, &Rates::default());
+        let plan = self.program.first_plan(&chosen);
         let (plan, sample) = (Arc::new(plan), Sample::default());
         self.plans.push(Planned {
             plan,

@@ -10,9 +10,8 @@ use foldhash::fast::FixedState;
 
 use super::grams::Grams;
 use super::memo::Memo;
-use super::rates::Rates;
 use super::texts::{Text, Texts};
-use super::witness::Sign;
+use super::witness::{Rated, Sign};
 use crate::event::{Facts, Kind, VIEW_PAD};
 
 /// The signs of all rules of one plan.
@@ -61,7 +60,7 @@ struct Draft<'s> {
     present: Box<[u32]>,
     foreign: Box<[u32]>,
     equal: Vec<(Box<[u8]>, Box<[u32]>)>,
-    contained: Vec<(&'s [u8], Box<[u32]>)>,
+    contained: Vec<(&'s [u8], usize, Box<[u32]>)>,
 }
 
 impl Prefilter {
@@ -72,7 +71,7 @@ impl Prefilter {
         always: Vec<u32>,
         all: &[Sign],
         fields: usize,
-        rates: &Rates,
+        rated: &Rated<'_>,
     ) -> Self {
         waiting.sort_unstable();
         waiting.dedup();
@@ -87,21 +86,24 @@ impl Prefilter {
                     drafts.entry(*field).or_default().equal.push((text.clone(), rules));
                 }
                 Sign::Contains(Some(field), text) => {
-                    drafts.entry(*field).or_default().contained.push((text, rules));
+                    let window = rated.window(same[0].0);
+                    drafts.entry(*field).or_default().contained.push((text, window, rules));
                 }
-                Sign::Contains(None, text) => anywhere.push((&**text, rules)),
+                Sign::Contains(None, text) => {
+                    anywhere.push((&**text, rated.window(same[0].0), rules))
+                }
             }
         }
         let mut of_field = vec![NO_SIGNS; fields];
         let mut signs = Vec::with_capacity(drafts.len());
         for (field, draft) in drafts {
             of_field[field as usize] = signs.len() as u16;
-            signs.push(Signs::new(field, draft, rates));
+            signs.push(Signs::new(draft));
         }
         Self {
             of_field: of_field.into(),
             signs,
-            anywhere: Literals::new(None, anywhere, rates),
+            anywhere: Literals::new(anywhere),
             always: always.into(),
         }
     }
@@ -146,7 +148,7 @@ impl Prefilter {
 }
 
 impl Signs {
-    fn new(field: u32, draft: Draft<'_>, rates: &Rates) -> Self {
+    fn new(draft: Draft<'_>) -> Self {
         let texts = draft.equal.iter().map(|(text, _)| length_bit(text.len()));
         let lengths = texts.fold(0, |bits, bit| bits | bit);
         Self {
@@ -154,7 +156,7 @@ impl Signs {
             foreign: draft.foreign,
             equal: draft.equal.into_iter().collect(),
             lengths,
-            contained: Literals::new(Some(field), draft.contained, rates),
+            contained: Literals::new(draft.contained),
         }
     }
 
@@ -185,16 +187,14 @@ fn length_bit(length: usize) -> u64 {
 }
 
 impl Literals {
-    fn new(field: Option<u32>, literals: Vec<(&[u8], Box<[u32]>)>, rates: &Rates) -> Option<Self> {
+    /// For literals, each with its best window and its rules.
+    fn new(literals: Vec<(&[u8], usize, Box<[u32]>)>) -> Option<Self> {
         if literals.is_empty() {
             return None;
         }
-        let placed = literals
-            .iter()
-            .zip(0..)
-            .map(|((text, _), number)| (*text, rates.contains(field, text).0, number));
-        let grams = Grams::new(placed);
-        Some(Self { grams, rules: literals.into_iter().map(|(_, rules)| rules).collect() })
+        let placed = literals.iter().zip(0..);
+        let grams = Grams::new(placed.map(|((text, window, _), number)| (*text, *window, number)));
+        Some(Self { grams, rules: literals.into_iter().map(|(_, _, rules)| rules).collect() })
     }
 
     /// Gives `found` the rules that waited for something in this text.

@@ -7,6 +7,7 @@
 //! [`super::reference`] is the truth that both must equal.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::OnceLock;
 
 use foldhash::fast::FixedState;
 
@@ -14,7 +15,7 @@ use super::grams::Grams;
 use super::prefilter::Prefilter;
 use super::rates::Rates;
 use super::text::TextMatcher;
-use super::witness::{Clue, Clues, Rated, Signs, required_literals};
+use super::witness::{Clue, Clues, Known, Rated, Signs, required_literals};
 use crate::event::FieldPath;
 use crate::rule::{Expr, Item, Matcher, Part, RuleSet, TextRegex, Values, fold};
 
@@ -33,6 +34,8 @@ pub struct Program {
     signs: Signs,
     /// What each rule can be told by.
     clues: Vec<Option<Clue>>,
+    /// How common signs are by a guess.
+    guessed: OnceLock<Vec<Known>>,
 }
 
 /// What is run for one kind of source.
@@ -101,12 +104,29 @@ impl Program {
         let mut clues = Clues { signs: &mut signs, number: &number };
         let seen = rules.detections.iter().map(|rule| rule.seen(view));
         let clues = seen.map(|seen| clues.of(seen?.1)).collect();
-        Self { fields: compiler.fields, items: compiler.items, rules: tests, signs, clues }
+        Self {
+            fields: compiler.fields,
+            items: compiler.items,
+            rules: tests,
+            signs,
+            clues,
+            guessed: OnceLock::new(),
+        }
+    }
+
+    /// The plan for some of the rules before anything is known of the events.
+    pub fn first_plan(&self, chosen: &[u32]) -> Plan {
+        let rates = Rates::default();
+        let guessed = self.guessed.get_or_init(|| Rated::new(&self.signs, &rates).all());
+        self.planned(chosen, Rated::of(&self.signs, &rates, guessed.clone()))
     }
 
     /// The plan for some of the rules, given how common things are.
     pub fn plan(&self, chosen: &[u32], rates: &Rates) -> Plan {
-        let mut rated = Rated::new(&self.signs, rates);
+        self.planned(chosen, Rated::new(&self.signs, rates))
+    }
+
+    fn planned(&self, chosen: &[u32], mut rated: Rated<'_>) -> Plan {
         let (mut waiting, mut always, mut signs) = (Vec::new(), Vec::new(), Vec::new());
         for rule in chosen {
             match &self.clues[*rule as usize] {
@@ -116,7 +136,7 @@ impl Program {
             waiting.extend(signs.drain(..).map(|sign| (sign, *rule)));
         }
         let (all, fields) = (&self.signs.all, self.fields.len());
-        Plan { prefilter: Prefilter::new(waiting, always, all, fields, rates) }
+        Plan { prefilter: Prefilter::new(waiting, always, all, fields, &rated) }
     }
 }
 

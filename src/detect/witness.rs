@@ -56,28 +56,56 @@ pub struct Signs {
 pub struct Rated<'r> {
     signs: &'r [Sign],
     rates: &'r Rates,
-    known: Vec<f64>,
+    known: Vec<Known>,
 }
+
+/// What is known of a sign.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    rate: f32,
+    /// Where in a literal the window is that it is best looked for by.
+    window: u16,
+}
+
+const UNKNOWN: Known = Known { rate: f32::NAN, window: 0 };
 
 impl<'r> Rated<'r> {
     /// For the signs of a program.
     pub fn new(signs: &'r Signs, rates: &'r Rates) -> Self {
-        Self { signs: &signs.all, rates, known: vec![f64::NAN; signs.all.len()] }
+        let known = vec![UNKNOWN; signs.all.len()];
+        Self { signs: &signs.all, rates, known }
+    }
+
+    /// The same with what is known already.
+    pub fn of(signs: &'r Signs, rates: &'r Rates, known: Vec<Known>) -> Self {
+        Self { signs: &signs.all, rates, known }
+    }
+
+    /// What there is to know of all signs.
+    pub fn all(mut self) -> Vec<Known> {
+        (0..self.signs.len() as u32).for_each(|number| {
+            self.sign(number);
+        });
+        self.known
     }
 
     fn sign(&mut self, number: u32) -> f64 {
-        let known = self.known[number as usize];
-        if !known.is_nan() {
-            return known;
+        let known = &mut self.known[number as usize];
+        if known.rate.is_nan() {
+            let (window, rate) = match &self.signs[number as usize] {
+                Sign::Present(field) => (0, self.rates.present(*field)),
+                Sign::Foreign(field) => (0, self.rates.foreign(*field)),
+                Sign::Equal(field, text) => (0, self.rates.equal(*field, text)),
+                Sign::Contains(field, literal) => self.rates.contains(*field, literal),
+            };
+            *known = Known { rate: rate as f32, window: window as u16 };
         }
-        let rate = match &self.signs[number as usize] {
-            Sign::Present(field) => self.rates.present(*field),
-            Sign::Foreign(field) => self.rates.foreign(*field),
-            Sign::Equal(field, text) => self.rates.equal(*field, text),
-            Sign::Contains(field, literal) => self.rates.contains(*field, literal).1,
-        };
-        self.known[number as usize] = rate;
-        rate
+        known.rate.into()
+    }
+
+    /// Where the window of a sign's literal begins; the sign was rated.
+    pub fn window(&self, number: u32) -> usize {
+        self.known[number as usize].window.into()
     }
 
     /// About how many events have one of the rarest signs of a clue.
