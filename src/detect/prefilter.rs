@@ -14,6 +14,9 @@ use super::texts::{Text, Texts};
 use super::witness::{Rated, Sign};
 use crate::event::{Facts, Kind, VIEW_PAD};
 
+/// Rules by index.
+type RuleList = Box<[u32]>;
+
 /// The signs of all rules of one plan.
 #[derive(Debug, Default)]
 pub struct Prefilter {
@@ -23,7 +26,7 @@ pub struct Prefilter {
     /// Signs in any value.
     anywhere: Option<Literals>,
     /// Rules that wait for nothing.
-    always: Box<[u32]>,
+    always: RuleList,
 }
 
 /// No rule waits for anything in that field.
@@ -32,9 +35,9 @@ const NO_SIGNS: u16 = u16::MAX;
 /// What rules wait for in one field.
 #[derive(Debug, Default)]
 struct Signs {
-    present: Box<[u32]>,
-    foreign: Box<[u32]>,
-    equal: HashMap<Box<[u8]>, Box<[u32]>, FixedState>,
+    present: RuleList,
+    foreign: RuleList,
+    equal: HashMap<Box<[u8]>, RuleList, FixedState>,
     /// Bit n: some text of `equal` has n bytes, or more for the last bit.
     lengths: u64,
     contained: Option<Literals>,
@@ -44,7 +47,7 @@ struct Signs {
 #[derive(Debug)]
 struct Literals {
     grams: Grams,
-    rules: Box<[Box<[u32]>]>,
+    rules: Box<[RuleList]>,
 }
 
 /// Rules that may match the event at hand, each once.
@@ -57,10 +60,10 @@ pub struct Candidates {
 
 #[derive(Default)]
 struct Draft<'s> {
-    present: Box<[u32]>,
-    foreign: Box<[u32]>,
-    equal: Vec<(Box<[u8]>, Box<[u32]>)>,
-    contained: Vec<(&'s [u8], usize, Box<[u32]>)>,
+    present: RuleList,
+    foreign: RuleList,
+    equal: Vec<(Box<[u8]>, RuleList)>,
+    contained: Vec<(&'s [u8], usize, RuleList)>,
 }
 
 impl Prefilter {
@@ -78,7 +81,7 @@ impl Prefilter {
         let mut drafts: BTreeMap<u32, Draft<'_>> = BTreeMap::new();
         let mut anywhere = Vec::new();
         for same in waiting.chunk_by(|a, b| a.0 == b.0) {
-            let rules: Box<[u32]> = same.iter().map(|(_, rule)| *rule).collect();
+            let rules: RuleList = same.iter().map(|(_, rule)| *rule).collect();
             match &all[same[0].0 as usize] {
                 Sign::Present(field) => drafts.entry(*field).or_default().present = rules,
                 Sign::Foreign(field) => drafts.entry(*field).or_default().foreign = rules,
@@ -188,7 +191,7 @@ fn length_bit(length: usize) -> u64 {
 
 impl Literals {
     /// For literals, each with its best window and its rules.
-    fn new(literals: Vec<(&[u8], usize, Box<[u32]>)>) -> Option<Self> {
+    fn new(literals: Vec<(&[u8], usize, RuleList)>) -> Option<Self> {
         if literals.is_empty() {
             return None;
         }

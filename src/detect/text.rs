@@ -15,7 +15,7 @@ enum Shape {
     Equals(Box<[u8]>),
     StartsWith(Box<[u8]>),
     EndsWith(Box<[u8]>),
-    Contains(memchr::memmem::Finder<'static>),
+    Contains(Box<memchr::memmem::Finder<'static>>),
     Glob(Vec<Step>),
 }
 
@@ -39,7 +39,7 @@ impl TextMatcher {
             [Part::Any, Part::Text(t)] => Shape::EndsWith(bytes(t)),
             [Part::Text(t), Part::Any] => Shape::StartsWith(bytes(t)),
             [Part::Any, Part::Text(t), Part::Any] => {
-                Shape::Contains(memchr::memmem::Finder::new(&bytes(t)).into_owned())
+                Shape::Contains(Box::new(memchr::memmem::Finder::new(&bytes(t)).into_owned()))
             }
             parts => Shape::Glob(
                 parts

@@ -268,12 +268,12 @@ impl Outputs<'_> {
             out.detections.push(Detected { rule: index, offset: record.at.offset, time });
             if let Some(templates) = self.templates.as_ref().filter(|_| rule.alerts) {
                 let time = time.or(record.now).unwrap_or(Timestamp(0));
-                out.alerts.push(templates.of(index).alert(event, &record.at, time));
+                out.alerts.push(templates.of(index).alert(event, record.at, time));
             }
             let changed = rule.changed(self.view);
             for &family in changed.map_or(&rule.families, |v| &v.families) {
                 if let Some(time) = time {
-                    route(self.rules, (index, changed), family, event, (time, &record.at), out);
+                    route(self.rules, (index, changed), family, event, (time, record.at), out);
                 }
             }
         }
