@@ -389,14 +389,16 @@ impl Lane<'_> {
             .expect("watchfire eval");
         let mut input = std::io::BufWriter::new(child.stdin.take().expect("stdin"));
         let output = BufReader::new(child.stdout.take().expect("stdout"));
-        std::thread::scope(|scope| {
+        let expected = std::thread::scope(|scope| {
             scope.spawn(move || {
                 for event in self.records.iter() {
                     writeln!(input, "{event}").expect("written");
                 }
             });
             output.lines().map(|line| self.moved(&line.expect("a line"))).collect()
-        })
+        });
+        assert!(child.wait().expect("eval ends").success(), "watchfire eval failed");
+        expected
     }
 
     /// The identity that an alert of `eval` has when its record comes from Kafka.
