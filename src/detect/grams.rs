@@ -7,6 +7,8 @@
 
 use memchr::memmem::Finder;
 
+use super::rates::guess;
+
 /// Bytes that must be readable behind the end of a text.
 pub const GRAM_PAD: usize = 56;
 
@@ -221,7 +223,10 @@ impl Grams {
             }
         }
         if !pair.is_empty() && four.len() <= LONG_FEW {
-            pair.append(four);
+            pair.extend(
+                four.drain(..)
+                    .map(|(literal, from, number)| (literal, narrowed(literal, from), number)),
+            );
         }
         let is_few = three.len() <= SEARCHED_MAX;
         let few = three.iter().filter(|_| is_few);
@@ -268,6 +273,17 @@ impl Grams {
         }
         self.short.iter().any(|short| short.search(&buffer[..end], start, found))
     }
+}
+
+/// Where in the window of a longer literal that of a pair of grams is best taken.
+fn narrowed(literal: &[u8], from: usize) -> usize {
+    let last = from + Way::of(literal.len()).map_or(0, Way::window) - Way::Pair.window();
+    let common = |at: &usize| {
+        let grams = literal[*at..at + Way::Pair.window()].windows(Way::Pair.width());
+        grams.map(guess).fold(0.0, f64::max)
+    };
+    let places = (from..=last).map(|at| (at, common(&at)));
+    places.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(from, |(at, _)| at)
 }
 
 impl Short {

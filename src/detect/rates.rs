@@ -169,7 +169,7 @@ impl Rates {
 
     /// The share of values of a field, or of events, that contain a gram.
     fn gram(&self, field: Option<u32>, gram: &[u8]) -> f64 {
-        let guess = if COMMON_GRAMS.contains(&key(gram)) { 0.3 } else { rarity(gram) };
+        let guess = guess(gram);
         match self.field(field) {
             Some(counted) if gram.len() >= 3 => match counted.grams.get(key(gram).into()) {
                 0 => guess.min(0.1) * 0.5 / f64::from(counted.values),
@@ -193,6 +193,11 @@ impl Rates {
         };
         (window, present * (rate + probes))
     }
+}
+
+/// About how many values contain a gram of which nothing is known.
+pub fn guess(gram: &[u8]) -> f64 {
+    if COMMON_GRAMS.contains(&key(gram)) { 0.3 } else { rarity(gram) }
 }
 
 /// What logs are full of: a text that stands in one of these says little.
