@@ -70,9 +70,10 @@ fn alert_bytes(c: &mut Criterion) {
     let bytes = one(Kind::Windows);
     let event = decoder().decode(Some(&bytes), Timestamp(0)).expect("an event");
     let at = Coordinate { topic: "logs".into(), partition: 3, offset: 1_234_567 };
-    let rule = &rules.detections[0];
+    let templates = alert::Templates::new(rules, 0);
+    let seen = alert::Decoded { event: &event, json: Some(&bytes) };
     c.bench_function("alert", |b| {
-        b.iter(|| alert::of_detection(rule, 0, black_box(&event), &at, Timestamp(0)).body);
+        b.iter(|| templates.of(0).alert(black_box(&seen), &at, Timestamp(0)).body);
     });
 }
 
