@@ -21,12 +21,6 @@ const PASSES: [usize; 2] = [1, 3];
 /// How far a count may move from the blessed one.
 const CHANGE_MAX: f64 = 0.05;
 const PHASES: [&str; 4] = ["decode_auth", "decode_windows", "filter_auth", "filter_windows"];
-/// What the first stage does after decoding, as the difference of two phases.
-const MATCHING: [(&str, &str, &str); 2] = [
-    ("match_auth", "filter_auth", "decode_auth"),
-    ("match_windows", "filter_windows", "decode_windows"),
-];
-
 type Counts = BTreeMap<String, f64>;
 
 /// What is committed.
@@ -153,9 +147,6 @@ fn counts() -> Result<Counts, String> {
             let count = job.join().map_err(|_| format!("{phase} panicked"))??;
             counts.insert((*phase).to_owned(), count);
         }
-    }
-    for (name, whole, part) in MATCHING {
-        counts.insert(name.to_owned(), (counts[whole] - counts[part]).round());
     }
     Ok(counts)
 }
