@@ -193,7 +193,6 @@ impl Filter {
         out: &mut FilterOutput,
     ) -> Option<Timestamp> {
         let Self { engine, decoder, reader, plans, view, templates, hits } = self;
-        out.counts.decoded += 1;
         let decoded = decoder.decode_told(record.payload, record.headers, record.reference);
         let (event, entries) = match decoded {
             Ok(decoded) => decoded,
@@ -204,6 +203,7 @@ impl Filter {
                 return None;
             }
         };
+        out.counts.decoded += 1;
         if let (true, Some(reader)) = (is_new, reader)
             && reader.learn(decoder, &event.source, &entries)
         {

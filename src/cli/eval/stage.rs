@@ -409,7 +409,10 @@ correlation:
             let one = evaluated(&rules, &options(1, matches, revisions), &text);
             assert!(one.1.findings > 100 && one.1.late > 100 && one.1.skewed > 5);
             for threads in [2, 5] {
-                let more = evaluated(&rules, &options(threads, matches, revisions), &text);
+                let mut more = evaluated(&rules, &options(threads, matches, revisions), &text);
+                // Each thread learns the kinds of events for itself, and decodes the first of each.
+                assert!(more.1.decoded.abs_diff(one.1.decoded) < 10);
+                more.1.decoded = one.1.decoded;
                 assert!(more.0 == one.0, "{threads} threads, matches: {matches}");
                 assert_eq!(more.1, one.1);
             }
