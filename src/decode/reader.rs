@@ -15,7 +15,7 @@ use super::scan::{ScanScratch, Scanner};
 use super::table::Wanted;
 use super::{Decoder, Format, TagOrigin, windows};
 use crate::event::{EventSource, Facts, FieldPath, Kind, Scalar, Value, View};
-use crate::limits::{EVENT_BYTES_MAX, SIGNATURES_MAX};
+use crate::limits::{EVENT_BYTES_MAX, LOGSOURCE_NAME_BYTES_MAX, SIGNATURES_MAX};
 use crate::time::Timestamp;
 
 /// Reads the records of one source. One per worker; it keeps its buffers.
@@ -249,7 +249,9 @@ impl Layout {
                 Kind::Str => !facts.is_unusual(scalar),
                 kind => kind != Kind::Number,
             };
-            if !plain {
+            // Signatures are kept: what is too long to be a name is not to be kept.
+            let is_long = asked.any && facts.token(scalar).len() > LOGSOURCE_NAME_BYTES_MAX;
+            if !plain || is_long {
                 return false;
             }
             asked.sign(field, facts, scalar, signature);

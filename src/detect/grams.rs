@@ -1,8 +1,8 @@
 //! Which of many literals a text contains, found by short windows of them.
 //!
 //! Each literal is known by a few bytes of it, a gram. A text is probed at every fourth, second or
-//! single byte, as its literals' lengths allow: a probe is one multiplication and one bit. Where a bit
-//! is set, the gram is looked up and the whole literal compared. Nothing is missed: whatever place of
+//! single byte, as its literals' lengths allow: a probe is one multiplication and one word. Where its
+//! bits are set, the gram is looked up and the whole literal compared. Nothing is missed: whatever place of
 //! the text a literal stands at, one of its grams stands at a place that is probed.
 
 use memchr::memmem::Finder;
@@ -16,7 +16,7 @@ pub const GRAM_PAD: usize = 56;
 const ROUND: usize = 8;
 
 /// Odd, with bits all over: spreads grams by multiplication.
-const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
+pub const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// Bits of the bitmap for each gram, where there is room.
 const BITS_PER_GRAM: usize = 32;

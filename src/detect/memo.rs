@@ -53,7 +53,7 @@ impl Memo {
         if self.places.is_empty() {
             self.places.resize(PLACES, Place::default());
         }
-        let hash = FixedState::default().hash_one(value) ^ (signs as u64).wrapping_mul(0x9E37_79B9);
+        let hash = FixedState::default().hash_one((signs, value));
         let place = &mut self.places[hash as usize % PLACES];
         let luck = &mut self.luck[signs].level;
         if place.signs == signs as u32 && place.value == value {

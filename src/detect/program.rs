@@ -11,9 +11,9 @@ use std::sync::OnceLock;
 
 use foldhash::fast::FixedState;
 
-use super::grams::Grams;
+use super::grams::{Grams, rarest_window};
 use super::prefilter::Prefilter;
-use super::rates::Rates;
+use super::rates::{Rates, guess};
 use super::text::TextMatcher;
 use super::witness::{Clue, Clues, Known, Rated, Signs, required_literals};
 use crate::event::FieldPath;
@@ -313,8 +313,7 @@ fn contains_list(matchers: &[&Matcher]) -> Option<ValueCheck> {
 }
 
 fn grams(texts: &[impl AsRef<[u8]>]) -> Grams {
-    let rates = Rates::default();
-    let window = |text: &[u8]| rates.contains(None, text).0;
+    let window = |text: &[u8]| rarest_window(text, &guess).0;
     Grams::new(texts.iter().map(AsRef::as_ref).map(|text| (text, window(text), 0)))
 }
 

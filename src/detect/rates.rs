@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use foldhash::fast::FixedState;
 
-use super::grams::rarest_window;
+use super::grams::{SPREAD, rarest_window};
 
 /// Values that a field must have been seen with before they are counted on.
 const VALUES_MIN: u32 = 16;
@@ -33,7 +33,7 @@ impl Sample {
         self.lines.len()
     }
 
-    /// Begins with the next event.
+    /// Takes the line of the event at hand, and ends it.
     pub fn event(&mut self, line: &[u8]) {
         self.lines.push(line[..line.len().min(LINE_BYTES)].into());
     }
@@ -65,7 +65,7 @@ impl Default for Counters {
 
 impl Counters {
     fn at(key: u64) -> usize {
-        (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - COUNTERS.ilog2())) as usize
+        (key.wrapping_mul(SPREAD) >> (64 - COUNTERS.ilog2())) as usize
     }
 
     fn add(&mut self, key: u64) {

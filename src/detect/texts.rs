@@ -74,7 +74,7 @@ impl Texts {
                     let folded = fold(&facts.string(scalar)).into_owned();
                     self.put(&escaped(&folded))
                 }
-                Kind::Number => self.put(facts.value(scalar).text().unwrap_or_default().as_bytes()),
+                Kind::Number => self.number(facts, scalar),
                 _ => Place::Low,
             };
         }
@@ -87,7 +87,7 @@ impl Texts {
         if let Place::Unknown = self.of[at].text {
             self.of[at].text = match scalar.kind {
                 Kind::Null => Place::None,
-                Kind::Number => self.put(facts.value(scalar).text().unwrap_or_default().as_bytes()),
+                Kind::Number => self.number(facts, scalar),
                 Kind::Str if facts.is_unusual(scalar) => self.put(facts.string(scalar).as_bytes()),
                 Kind::Str if has_escape(facts, scalar) => self.unescape(facts.token(scalar)),
                 _ => Place::Record,
@@ -102,7 +102,7 @@ impl Texts {
         if let Place::Unknown = self.of[at].folded {
             self.of[at].folded = match scalar.kind {
                 Kind::Null => Place::None,
-                Kind::Number => self.put(facts.value(scalar).text().unwrap_or_default().as_bytes()),
+                Kind::Number => self.number(facts, scalar),
                 Kind::Str if facts.is_unusual(scalar) => {
                     self.put(fold(&facts.string(scalar)).as_bytes())
                 }
@@ -126,6 +126,11 @@ impl Texts {
                 Some(Text { buffer: &self.made, start: start as usize, end: end as usize })
             }
         }
+    }
+
+    /// The text of a number that is not written as its text is.
+    fn number(&mut self, facts: Facts<'_>, scalar: Scalar) -> Place {
+        self.put(facts.value(scalar).text().unwrap_or_default().as_bytes())
     }
 
     fn put(&mut self, text: &[u8]) -> Place {

@@ -70,8 +70,8 @@ pub fn evaluate<W: Write>(
     input: Box<dyn BufRead + Send>,
     writer: &mut Writer<W>,
 ) -> io::Result<Totals> {
-    let detection_lines = DetectionLines::new(rules);
-    let detection_lines = options.matches.then_some(&detection_lines);
+    let detection_lines = options.matches.then(|| DetectionLines::new(rules));
+    let detection_lines = detection_lines.as_ref();
     // Compiled once; the clones share the program.
     let filter = filter(rules, options);
     std::thread::scope(|scope| {
