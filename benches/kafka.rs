@@ -19,23 +19,24 @@
 
 #![allow(clippy::disallowed_methods, reason = "a bench measures time")]
 
+mod common;
+#[path = "../tests/common/sigmahq.rs"]
+mod sigmahq;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
+use common::{PARTITIONS, Running, create_topic, metrics, produce, sample};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::error::KafkaError;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use watchfire::ids::AlertId;
 
-const PARTITIONS: i32 = 6;
 /// Records in a row that go to one partition, as from a shipper that fills batches.
 const IN_A_ROW: usize = 500;
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -65,7 +66,8 @@ fn main() {
         let records = make();
         let topic = format!("bench-{}-{}", &source[..4], std::process::id());
         create_topic(&brokers, &topic);
-        produce(&brokers, &topic, &records);
+        let placed = records.iter().enumerate().map(|(number, event)| (place(number).0, event));
+        produce(&brokers, &topic, placed);
         warm(&brokers, &topic, records.count);
         for (rules, name) in rules.iter().filter(|(_, name)| asked(name)) {
             let lane = Lane { name, brokers: &brokers, topic: &topic, records: &records };
@@ -145,32 +147,15 @@ fn auth() -> Records {
 }
 
 fn windows() -> Records {
-    let real = corpora().map(|dir| dir.join("windows/win_mix.ndjson.zst"));
-    match real.and_then(|path| std::fs::read(path).ok()) {
-        Some(packed) => {
-            let text = unpack(&packed);
+    let real = corpora().filter(|dir| dir.join("windows/win_mix.ndjson.zst").is_file());
+    match real {
+        Some(dir) => {
+            let text = sigmahq::windows_events(&dir);
             let events: Vec<String> = text.lines().map(str::to_owned).collect();
             Records::new(events, 600_000, "{product: windows}", "the corpora's Windows events")
         }
         None => Records::new(made_up(), 600_000, "{product: windows}", "made by the bench"),
     }
-}
-
-fn unpack(packed: &[u8]) -> String {
-    let mut child = Command::new("zstd")
-        .args(["-dcq"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("zstd, to unpack the corpora");
-    let mut input = child.stdin.take().expect("stdin");
-    std::thread::scope(|scope| {
-        scope.spawn(move || input.write_all(packed).expect("written"));
-        let mut text = String::new();
-        child.stdout.take().expect("stdout").read_to_string(&mut text).expect("UTF-8");
-        assert!(child.wait().expect("zstd").success());
-        text
-    })
 }
 
 /// Process creations in the manner of Sysmon.
@@ -205,32 +190,6 @@ fn corpora() -> Option<PathBuf> {
     let dir =
         given.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpora"));
     dir.is_dir().then_some(dir)
-}
-
-fn create_topic(brokers: &str, topic: &str) {
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", brokers).create().expect("admin");
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
-    let new = NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1));
-    runtime.block_on(admin.create_topics([&new], &AdminOptions::new())).expect("topic");
-}
-
-fn produce(brokers: &str, topic: &str, records: &Records) {
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        .set("compression.type", "lz4")
-        .set("linger.ms", "50")
-        .create()
-        .expect("producer");
-    for (number, event) in records.iter().enumerate() {
-        let mut record = BaseRecord::<(), str>::to(topic).partition(place(number).0).payload(event);
-        while let Err((e, same)) = producer.send(record) {
-            assert_eq!(e, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull));
-            producer.poll(Duration::from_millis(10));
-            record = same;
-        }
-    }
-    producer.flush(PATIENCE).expect("flushed");
 }
 
 /// Reads all of it once, so that the broker's own compiler is done with the way that is measured.
@@ -284,7 +243,7 @@ impl Lane<'_> {
                 .expect("watchfire run"),
         );
         let (seconds, threads, broker) = self.drained(&app, child.0.id());
-        let text = metrics(port);
+        let text = metrics(port).expect("the API answers");
         child.0.kill().expect("killed");
         child.0.wait().expect("ended");
         let count = self.records.count as f64;
@@ -453,15 +412,6 @@ fn alerts(brokers: &str, topic: &str) -> (BTreeSet<String>, usize) {
     (ids, count)
 }
 
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// Seconds of CPU that a process has used, by names of threads.
 fn cpu(process: u32) -> BTreeMap<String, f64> {
     let mut found = BTreeMap::new();
@@ -484,20 +434,4 @@ fn brokers_cpu() -> f64 {
     let pids = pids.filter_map(|d| std::fs::read_to_string(d.path().join("pid")).ok());
     let pids = pids.filter_map(|pid| pid.trim().parse().ok());
     pids.map(|pid| cpu(pid).values().sum::<f64>()).sum()
-}
-
-fn metrics(port: u16) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the API");
-    stream
-        .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        .expect("asked");
-    let mut text = String::new();
-    stream.read_to_string(&mut text).expect("answered");
-    text
-}
-
-/// The value of the first sample that begins so; 0 when there is none.
-fn sample(text: &str, start: &str) -> f64 {
-    let line = text.lines().find(|l| l.starts_with(start));
-    line.and_then(|l| l.rsplit_once(' ')).and_then(|(_, v)| v.parse().ok()).unwrap_or_default()
 }

@@ -1,29 +1,25 @@
-//! How fast the whole service is: `eval` over a file, and `run` on a real Kafka.
+//! How fast the whole service is on syslog: `eval` over a file, and `run` on a real Kafka. For JSON there are
+//! `lanes` and `kafka`.
 //!
 //! ```sh
 //! scripts/kafka run -- cargo bench --bench service
 //! ```
 //!
-//! Without `WATCHFIRE_KAFKA` only `eval` is measured. Prints one table; the figures in
-//! `docs/benchmarks.md` come from it.
+//! Without `WATCHFIRE_KAFKA` only `eval` is measured. Prints one table.
 
 #![allow(clippy::disallowed_methods, reason = "a bench measures time")]
 
+mod common;
+
 use std::fmt::Write as _;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use common::{PARTITIONS, Running, create_topic, metrics, produce, sample};
 
 const EVENTS: usize = 500_000;
-const PARTITIONS: i32 = 6;
 
 fn main() {
     let lines = lines();
@@ -96,7 +92,9 @@ fn service(lines: &[String], bytes: usize, brokers: &str) {
     let app = format!("bench-{}", std::process::id());
     let topic = format!("{app}-logs");
     create_topic(brokers, &topic);
-    produce(brokers, &topic, lines);
+    // In the order of time.
+    let placed = lines.iter().enumerate().map(|(i, line)| (i as i32 % PARTITIONS, line.as_str()));
+    produce(brokers, &topic, placed);
     let folder = tempfile::tempdir().expect("a folder");
     let port =
         TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
@@ -150,58 +148,4 @@ fn service(lines: &[String], bytes: usize, brokers: &str) {
         sample(&text, "watchfire_transactions_total{outcome=\"committed\",stage=\"filter\"}"),
     );
     child.0.kill().expect("killed");
-}
-
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn create_topic(brokers: &str, topic: &str) {
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", brokers).create().expect("admin");
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
-    let new = NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1));
-    runtime.block_on(admin.create_topics([&new], &AdminOptions::new())).expect("topic");
-}
-
-/// Spread over the partitions in the order of time, compressed as a shipper would.
-fn produce(brokers: &str, topic: &str, lines: &[String]) {
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        .set("compression.type", "lz4")
-        .set("linger.ms", "20")
-        .create()
-        .expect("producer");
-    for (i, line) in lines.iter().enumerate() {
-        let partition = i as i32 % PARTITIONS;
-        let mut record =
-            BaseRecord::<(), str>::to(topic).partition(partition).payload(line.as_str());
-        while let Err((e, same)) = producer.send(record) {
-            assert_eq!(e, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull));
-            producer.poll(Duration::from_millis(10));
-            record = same;
-        }
-    }
-    producer.flush(Duration::from_secs(60)).expect("flushed");
-}
-
-fn metrics(port: u16) -> Option<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream
-        .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        .ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    Some(text)
-}
-
-/// The value of the first sample that begins so; 0 when there is none.
-fn sample(text: &str, start: &str) -> f64 {
-    let line = text.lines().find(|l| l.starts_with(start));
-    line.and_then(|l| l.rsplit_once(' ')).and_then(|(_, v)| v.parse().ok()).unwrap_or_default()
 }
