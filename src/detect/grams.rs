@@ -5,7 +5,10 @@
 //! bits are set, the gram is looked up and the whole literal compared. Nothing is missed: whatever place of
 //! the text a literal stands at, one of its grams stands at a place that is probed.
 
-use memchr::memmem::Finder;
+use std::collections::BTreeMap;
+
+use aho_corasick::Span;
+use aho_corasick::packed::{Config, Searcher};
 
 use super::rates::guess;
 
@@ -24,10 +27,13 @@ const BITS_PER_GRAM: usize = 32;
 /// Short literals are told apart by the bits of one word.
 const SHORT_GROUP: usize = 64;
 
-/// Up to so many literals of three bytes are searched for one by one in texts of so many bytes:
-/// there a search for one is many times faster than probing.
-const SEARCHED_MAX: usize = 6;
-const SEARCHED_BYTES_MIN: usize = 1 << 10;
+/// Up to so many different windows are searched for in vector instructions, which then are faster than
+/// probes; so many of them at once.
+const FEW_MAX: usize = 64;
+const FEW_GROUP: usize = 64;
+
+/// Bytes that such a search wants to read at least.
+const FEW_BYTES_MIN: usize = 40;
 
 /// Up to so many long literals are probed for with the shorter ones, if there are any, as one pass with
 /// more probes is cheaper than two; else at fewer places.
@@ -36,10 +42,26 @@ const LONG_FEW: usize = 256;
 /// Literals to search for, each with the number by which it is reported.
 #[derive(Clone, Debug, Default)]
 pub struct Grams {
+    few: Vec<Few>,
     tiers: Vec<Tier>,
-    /// The literals of three bytes, where they are few.
-    few: Vec<(Finder<'static>, u32)>,
     short: Vec<Short>,
+}
+
+/// A few literals, told by windows of the same length.
+#[derive(Clone, Debug)]
+struct Few {
+    searcher: Searcher,
+    /// The literals of each window.
+    literals: Box<[Box<[Told]>]>,
+    width: usize,
+}
+
+/// A literal and where its window is in it.
+#[derive(Clone, Debug)]
+struct Told {
+    literal: Box<[u8]>,
+    offset: usize,
+    number: u32,
 }
 
 /// Literals that are too short to be probed for.
@@ -149,13 +171,13 @@ struct Entry {
 }
 
 impl Way {
-    fn of(length: usize) -> Option<Self> {
+    /// For a literal of that length, at least three bytes.
+    fn of(length: usize) -> Self {
         match length {
-            9.. => Some(Self::Six),
-            5.. => Some(Self::Four),
-            4 => Some(Self::Pair),
-            3 => Some(Self::Three),
-            _ => None,
+            9.. => Self::Six,
+            5.. => Self::Four,
+            4 => Self::Pair,
+            _ => Self::Three,
         }
     }
 
@@ -185,7 +207,10 @@ impl Way {
 /// Where the window of a literal begins that is rarest, and its rate, given the rate of grams of four
 /// bytes (three in literals shorter than five, the whole in those shorter than three).
 pub fn rarest_window(literal: &[u8], rate: &impl Fn(&[u8]) -> f64) -> (usize, f64) {
-    let Some(way) = Way::of(literal.len()) else { return (0, rate(literal)) };
+    if literal.len() < 3 {
+        return (0, rate(literal));
+    }
+    let way = Way::of(literal.len());
     let part = way.width().min(4);
     // A gram is as rare as the rarest part of it, a window as common as its most common gram.
     let mut rates = [0.0; WINDOW_PLACES];
@@ -202,19 +227,23 @@ pub fn rarest_window(literal: &[u8], rate: &impl Fn(&[u8]) -> f64) -> (usize, f6
 /// So many places of a literal are looked at for its rarest window.
 const WINDOW_PLACES: usize = 64;
 
+/// A literal, where its window begins, and its number.
+type Draft<'l> = (&'l [u8], usize, u32);
+
 impl Grams {
     /// For literals with their numbers; `window` says where in a literal its grams are best taken, see
     /// [`rarest_window`]. An empty literal is in every text, and has no place here.
-    pub fn new<'l>(literals: impl Iterator<Item = (&'l [u8], usize, u32)>) -> Self {
-        let mut drafts = [const { Vec::new() }; 4];
-        let mut short = Vec::new();
-        for (literal, window, number) in literals {
-            match Way::of(literal.len()) {
-                Some(way) => drafts[way as usize].push((literal, window, number)),
-                None => short.push((literal.into(), number)),
-            }
+    pub fn new<'l>(literals: impl Iterator<Item = Draft<'l>>) -> Self {
+        let mut drafts = [const { Vec::new() }; 6];
+        for draft in literals {
+            let class = match draft.0.len() {
+                0..=2 => 6 - draft.0.len().max(1),
+                length => Way::of(length) as usize,
+            };
+            drafts[class].push(draft);
         }
-        let [six, four, pair, three] = &mut drafts;
+        let few = Few::take(&mut drafts);
+        let [six, four, pair, three, two, one] = &mut drafts;
         let mut long = Way::Six;
         if six.len() <= LONG_FEW {
             long = Way::Wide;
@@ -223,19 +252,16 @@ impl Grams {
             }
         }
         if !pair.is_empty() && four.len() <= LONG_FEW {
-            pair.extend(
-                four.drain(..)
-                    .map(|(literal, from, number)| (literal, narrowed(literal, from), number)),
-            );
+            let narrowed = |(literal, from, number)| {
+                (literal, narrowed(literal, from, Way::Pair.width(), Way::Pair.stride()), number)
+            };
+            pair.extend(four.drain(..).map(narrowed));
         }
-        let is_few = three.len() <= SEARCHED_MAX;
-        let few = three.iter().filter(|_| is_few);
-        let few = few.map(|(literal, _, number)| (Finder::new(literal).into_owned(), *number));
-        let few = few.collect();
-        let ways = [long, Way::Four, Way::Pair, Way::Three].into_iter().zip(&drafts);
-        let ways = ways.filter(|(_, literals)| !literals.is_empty());
-        let tiers = ways.map(|(way, literals)| Tier::new(way, literals)).collect();
-        Self { tiers, few, short: short.chunks(SHORT_GROUP).map(Short::new).collect() }
+        let tiers = [(long, six), (Way::Four, four), (Way::Pair, pair), (Way::Three, three)];
+        let tiers = tiers.into_iter().filter(|(_, literals)| !literals.is_empty());
+        let tiers = tiers.map(|(way, literals)| Tier::new(way, literals)).collect();
+        two.append(one);
+        Self { few, tiers, short: two.chunks(SHORT_GROUP).map(Short::new).collect() }
     }
 
     /// Calls `found` with the number and place of each literal in `buffer[start..end]`, until
@@ -248,54 +274,109 @@ impl Grams {
         end: usize,
         found: &mut impl FnMut(u32, usize) -> bool,
     ) -> bool {
-        let is_long = end - start >= SEARCHED_BYTES_MIN && !self.few.is_empty();
-        for tier in &self.tiers {
-            if is_long && tier.way == Way::Three {
-                continue;
-            }
-            let done = match tier.way {
+        self.few.iter().any(|few| few.search(buffer, start, end, found))
+            || self.tiers.iter().any(|tier| match tier.way {
                 Way::Six => tier.search::<6, 4>(buffer, start, end, found),
                 Way::Four => tier.search::<4, 2>(buffer, start, end, found),
                 Way::Pair => tier.search::<3, 2>(buffer, start, end, found),
                 Way::Three => tier.search::<3, 1>(buffer, start, end, found),
                 Way::Wide => tier.search::<4, 6>(buffer, start, end, found),
-            };
-            if done {
-                return true;
-            }
-        }
-        for (finder, number) in self.few.iter().filter(|_| is_long) {
-            for at in finder.find_iter(&buffer[start..end]) {
-                if found(*number, start + at) {
-                    return true;
-                }
-            }
-        }
-        self.short.iter().any(|short| short.search(&buffer[..end], start, found))
+            })
+            || self.short.iter().any(|short| short.search(&buffer[..end], start, found))
     }
 }
 
-/// Where in the window of a longer literal that of a pair of grams is best taken.
-fn narrowed(literal: &[u8], from: usize) -> usize {
-    let last = from + Way::of(literal.len()).map_or(0, Way::window) - Way::Pair.window();
+/// Where in the window of a literal that of fewer or shorter grams is best taken.
+fn narrowed(literal: &[u8], from: usize, width: usize, stride: usize) -> usize {
+    let length = width + stride - 1;
+    let all = if literal.len() < 3 { literal.len() } else { Way::of(literal.len()).window() };
     let common = |at: &usize| {
-        let grams = literal[*at..at + Way::Pair.window()].windows(Way::Pair.width());
+        let grams = literal[*at..at + length].windows(width);
         grams.map(guess).fold(0.0, f64::max)
     };
-    let places = (from..=last).map(|at| (at, common(&at)));
+    let places = (from..=from + all - length).map(|at| (at, common(&at)));
     places.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(from, |(at, _)| at)
 }
 
+impl Few {
+    /// Takes those literals that are few, the shorter ones first, since probing for them costs more.
+    /// The literals come by their length: nine and more, five and more, four, three, two, one.
+    fn take(drafts: &mut [Vec<Draft<'_>>; 6]) -> Vec<Self> {
+        let mut few = Vec::new();
+        for (width, classes) in [(1, 5..6), (2, 4..5), (3, 3..4), (4, 0..3), (4, 1..3), (4, 2..3)] {
+            let literals: Vec<Draft<'_>> = drafts[classes.clone()].concat();
+            if let Some(taken) = Self::all(&literals, width) {
+                few.extend(taken);
+                drafts[classes].iter_mut().for_each(Vec::clear);
+            }
+        }
+        few
+    }
+
+    /// For literals of at least `width` bytes; `None` if they are too many, or the machine is too plain.
+    fn all(literals: &[Draft<'_>], width: usize) -> Option<Vec<Self>> {
+        let mut by_window: BTreeMap<&[u8], Vec<Told>> = BTreeMap::new();
+        for (literal, from, number) in literals {
+            let offset = narrowed(literal, *from, width, 1);
+            let told = Told { literal: (*literal).into(), offset, number: *number };
+            by_window.entry(&literal[offset..offset + width]).or_default().push(told);
+            if by_window.len() > FEW_MAX {
+                return None;
+            }
+        }
+        let windows: Vec<(&[u8], Vec<Told>)> = by_window.into_iter().collect();
+        windows.chunks(FEW_GROUP).map(|group| Self::new(group, width)).collect()
+    }
+
+    fn new(group: &[(&[u8], Vec<Told>)], width: usize) -> Option<Self> {
+        let windows = group.iter().map(|(window, _)| window);
+        let searcher = Config::new().only_teddy(true).builder().extend(windows).build()?;
+        let literals = group.iter().map(|(_, told)| told.clone().into()).collect();
+        Some(Self { searcher, literals, width })
+    }
+
+    fn search(
+        &self,
+        buffer: &[u8],
+        start: usize,
+        end: usize,
+        found: &mut impl FnMut(u32, usize) -> bool,
+    ) -> bool {
+        // What lies behind the text is read, too, as whole vectors are faster; it does not count.
+        let behind = end.max(start + FEW_BYTES_MIN).min(buffer.len());
+        let mut span = Span { start, end: behind };
+        while let Some(hit) = self.searcher.find_in(buffer, span)
+            && hit.start() + self.width <= end
+        {
+            for told in &self.literals[hit.pattern().as_usize()] {
+                let Some(from) = hit.start().checked_sub(told.offset) else { continue };
+                let to = from + told.literal.len();
+                if from >= start
+                    && to <= end
+                    && buffer[from..to] == *told.literal
+                    && found(told.number, from)
+                {
+                    return true;
+                }
+            }
+            // No two windows stand at one place, as they are equally long and different.
+            span.start = hit.start() + 1;
+        }
+        false
+    }
+}
+
 impl Short {
-    fn new(literals: &[(Box<[u8]>, u32)]) -> Self {
+    fn new(literals: &[Draft<'_>]) -> Self {
         let mut of_byte = Box::new([0; 256]);
-        for (bit, (literal, _)) in literals.iter().enumerate() {
+        for (bit, (literal, ..)) in literals.iter().enumerate() {
             // The less usual one of its bytes tells more.
             let usual = |byte: &u8| byte.is_ascii_alphanumeric() || b"\\ .:/-".contains(byte);
             let told_by = literal.iter().find(|byte| !usual(byte)).or(literal.last());
             told_by.into_iter().for_each(|byte| of_byte[usize::from(*byte)] |= 1 << bit);
         }
-        Self { of_byte, literals: literals.to_vec() }
+        let literals = literals.iter().map(|(literal, _, number)| ((*literal).into(), *number));
+        Self { of_byte, literals: literals.collect() }
     }
 
     fn search(
@@ -320,7 +401,7 @@ impl Short {
 }
 
 impl Tier {
-    fn new(way: Way, literals: &[(&[u8], usize, u32)]) -> Self {
+    fn new(way: Way, literals: &[Draft<'_>]) -> Self {
         let mut bytes = Vec::new();
         let mut placed: Vec<(u64, Entry)> = Vec::with_capacity(literals.len() * way.stride());
         for (literal, window, number) in literals {

@@ -20,7 +20,16 @@ use crate::event::FieldPath;
 use crate::rule::{Expr, Item, Matcher, Part, RuleSet, TextRegex, Values, fold};
 
 /// From so many literals on, a list is searched for at once.
-const LIST_LITERALS_MIN: usize = 4;
+const LIST_LITERALS_MIN: usize = 2;
+
+/// From so many ends on, a list of them is looked up.
+const LIST_ENDS_MIN: usize = 4;
+
+/// The number of literals that need nothing else.
+pub const HOLDS: u32 = u32::MAX;
+
+/// Checks that wait for literals of one list.
+const GATED_MAX: usize = 64;
 
 /// Bytes of the end of a text by which a list of ends is looked up.
 const END_BYTES: usize = 4;
@@ -72,12 +81,15 @@ pub enum ValueCheck {
     Text(TextMatcher),
     /// One of these is the whole text; folded.
     OneOf(HashSet<Box<[u8]>, FixedState>),
-    /// One of these is in the text; folded.
-    Contains(Grams),
+    /// One of some literals is in the text, or one of those that only let one of `gated` hold; folded.
+    Search {
+        /// Literals are numbered as the checks that they let hold; [`HOLDS`] are those that are enough.
+        grams: Grams,
+        gated: Box<[ValueCheck]>,
+    },
     /// The text ends with one of these, by their last bytes; folded.
     EndsWith(HashMap<[u8; END_BYTES], Vec<Box<[u8]>>, FixedState>),
-    /// A regular expression, and literals of which one is in every folded text that it matches.
-    Regex(TextRegex, Option<Grams>),
+    Regex(TextRegex),
     /// Anything else, as the rule has it.
     Plain(Matcher),
     FieldRef {
@@ -207,7 +219,7 @@ impl<'r> Compiler<'r> {
 
     fn check(&mut self, field: Option<u32>, values: &'r Values, negated: bool) -> u32 {
         let checks = match values.all {
-            true => values.matchers.iter().map(|m| self.value(m)).collect(),
+            true => values.matchers.iter().map(|m| self.any_of(std::slice::from_ref(m))).collect(),
             false => self.one_of(&values.matchers),
         };
         let cost = checks.iter().map(value_cost).sum::<u32>();
@@ -216,24 +228,38 @@ impl<'r> Compiler<'r> {
         (self.items.len() - 1) as u32
     }
 
+    /// Values of which one is enough, as one check.
+    fn any_of(&mut self, matchers: &'r [Matcher]) -> ValueCheck {
+        let mut checks = self.one_of(matchers);
+        match checks.len() {
+            1 => checks.remove(0),
+            _ => ValueCheck::Any(checks),
+        }
+    }
+
     /// Values of which one is enough: plain literals are put together.
     fn one_of(&mut self, matchers: &'r [Matcher]) -> Vec<ValueCheck> {
         let mut equal: Vec<&str> = Vec::new();
         let mut ends: Vec<&Matcher> = Vec::new();
         let mut contained: Vec<&Matcher> = Vec::new();
         let mut rest = Vec::new();
+        let mut gated = Gated::default();
         for matcher in matchers.iter().flat_map(forms) {
             match literal(matcher) {
                 Some(Literal::Equal(text)) => equal.push(text),
                 Some(Literal::End(text)) if text.len() >= END_BYTES => ends.push(matcher),
                 Some(Literal::Contained(_)) => contained.push(matcher),
-                _ => rest.push(matcher),
+                _ => match needed(matcher).filter(|_| gated.checks.len() < GATED_MAX) {
+                    Some(literals) => gated.add(literals, self.value(matcher)),
+                    None => rest.push(matcher),
+                },
             }
         }
-        for few in [&mut ends, &mut contained] {
-            if few.len() < LIST_LITERALS_MIN {
-                rest.append(few);
-            }
+        if ends.len() < LIST_ENDS_MIN {
+            rest.append(&mut ends);
+        }
+        if contained.len() + gated.checks.len() < LIST_LITERALS_MIN {
+            rest.append(&mut contained);
         }
         let mut checks = Vec::new();
         if !equal.is_empty() {
@@ -242,7 +268,7 @@ impl<'r> Compiler<'r> {
         }
         checks.extend(end_list(&ends));
         checks.extend(rest.into_iter().map(|m| self.value(m)));
-        checks.extend(contains_list(&contained));
+        checks.extend(gated.search(&texts(&contained)));
         checks.sort_by_key(value_cost);
         checks
     }
@@ -253,14 +279,63 @@ impl<'r> Compiler<'r> {
             Matcher::FieldRef { field, .. } => {
                 ValueCheck::FieldRef { field: self.field(field), matcher: matcher.clone() }
             }
-            Matcher::Regex(regex) => {
-                let literals = required_literals(regex);
-                ValueCheck::Regex(regex.clone(), literals.map(|texts| grams(&texts)))
-            }
-            Matcher::Any(forms) => ValueCheck::Any(self.one_of(forms)),
+            Matcher::Regex(regex) => ValueCheck::Regex(regex.clone()),
+            Matcher::Any(forms) => self.any_of(forms),
             matcher => ValueCheck::Plain(matcher.clone()),
         }
     }
+}
+
+/// Checks that can only hold where a literal was found.
+#[derive(Default)]
+struct Gated {
+    literals: Vec<(String, u32)>,
+    checks: Vec<ValueCheck>,
+}
+
+impl Gated {
+    fn add(&mut self, literals: Vec<String>, check: ValueCheck) {
+        let number = self.checks.len() as u32;
+        self.literals.extend(literals.into_iter().map(|literal| (literal, number)));
+        self.checks.push(check);
+    }
+
+    /// One search for all of them, and for literals that are enough.
+    fn search(self, enough: &[Box<[u8]>]) -> Option<ValueCheck> {
+        let gates = self.literals.iter().map(|(text, number)| (text.as_bytes(), *number));
+        let literals: Vec<(&[u8], u32)> =
+            enough.iter().map(|text| (&**text, HOLDS)).chain(gates).collect();
+        let window = |text: &[u8]| rarest_window(text, &guess).0;
+        let placed = literals.iter().map(|(text, number)| (*text, window(text), *number));
+        let is_empty = literals.is_empty();
+        (!is_empty)
+            .then(|| ValueCheck::Search { grams: Grams::new(placed), gated: self.checks.into() })
+    }
+}
+
+/// Folded texts of which one is in every folded text that a value with wildcards, or a regular
+/// expression, matches.
+fn needed(matcher: &Matcher) -> Option<Vec<String>> {
+    match matcher {
+        Matcher::Regex(regex) => required_literals(regex),
+        Matcher::Text { pattern, .. } => {
+            let texts = pattern.parts().iter().filter_map(|part| match part {
+                Part::Text(text) => Some(fold(text).into_owned()),
+                Part::Any | Part::One => None,
+            });
+            let inner = pattern.parts().len() > 3 || pattern.parts().contains(&Part::One);
+            texts
+                .filter(|_| inner)
+                .min_by(|a, b| rare(a).total_cmp(&rare(b)))
+                .map(|text| vec![text])
+        }
+        _ => None,
+    }
+}
+
+/// About how many values contain a text.
+fn rare(text: &str) -> f64 {
+    rarest_window(text.as_bytes(), &guess).1
 }
 
 /// The forms of a value, of which one is enough.
@@ -307,16 +382,6 @@ fn end_list(matchers: &[&Matcher]) -> Option<ValueCheck> {
     (!by_end.is_empty()).then_some(ValueCheck::EndsWith(by_end))
 }
 
-fn contains_list(matchers: &[&Matcher]) -> Option<ValueCheck> {
-    let texts = texts(matchers);
-    (!texts.is_empty()).then(|| ValueCheck::Contains(grams(&texts)))
-}
-
-fn grams(texts: &[impl AsRef<[u8]>]) -> Grams {
-    let window = |text: &[u8]| rarest_window(text, &guess).0;
-    Grams::new(texts.iter().map(AsRef::as_ref).map(|text| (text, window(text), 0)))
-}
-
 /// Whether the text ends with one of a list.
 pub fn ends_with(ends: &HashMap<[u8; END_BYTES], Vec<Box<[u8]>>, FixedState>, text: &[u8]) -> bool {
     let listed = text.last_chunk().and_then(|end| ends.get(end));
@@ -328,8 +393,8 @@ fn value_cost(value: &ValueCheck) -> u32 {
     match value {
         ValueCheck::Text(matcher) => matcher.cost(),
         ValueCheck::OneOf(_) | ValueCheck::EndsWith(_) => 2,
-        ValueCheck::Contains(_) => 20,
-        ValueCheck::Regex(..) => 100,
+        ValueCheck::Search { .. } => 20,
+        ValueCheck::Regex(_) => 100,
         ValueCheck::Plain(_) => 2,
         ValueCheck::FieldRef { .. } => 10,
         ValueCheck::Any(forms) => forms.iter().map(value_cost).sum(),

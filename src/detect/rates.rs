@@ -3,7 +3,7 @@
 //! Before the first event this is a guess from what logs are full of; afterwards it is counted in a
 //! sample of the events of each kind. A wrong figure makes detection slower, never wrong.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::LazyLock;
 
@@ -102,6 +102,15 @@ impl Counted {
         self.foreign += u32::from(!value.is_ascii());
         value.windows(4).chain(value.windows(3)).for_each(|gram| self.grams.add(key(gram).into()));
     }
+
+    /// The share of values that contain a gram.
+    fn gram(&self, gram: &[u8]) -> f64 {
+        match self.grams.get(key(gram).into()) {
+            _ if gram.len() < 3 => guess(gram),
+            0 => guess(gram).min(0.1) * 0.5 / f64::from(self.values),
+            seen => (f64::from(seen) / f64::from(self.values)).min(1.0),
+        }
+    }
 }
 
 /// A gram of up to four bytes as a number; those of three bytes end with a zero.
@@ -167,22 +176,13 @@ impl Rates {
         }
     }
 
-    /// The share of values of a field, or of events, that contain a gram.
-    fn gram(&self, field: Option<u32>, gram: &[u8]) -> f64 {
-        let guess = guess(gram);
-        match self.field(field) {
-            Some(counted) if gram.len() >= 3 => match counted.grams.get(key(gram).into()) {
-                0 => guess.min(0.1) * 0.5 / f64::from(counted.values),
-                seen => (f64::from(seen) / f64::from(counted.values)).min(1.0),
-            },
-            _ => guess,
-        }
-    }
-
     /// Where the window of a literal is that is best looked for, and the share of events in which it
     /// is found.
     pub fn contains(&self, field: Option<u32>, literal: &[u8]) -> (usize, f64) {
-        let (window, rate) = rarest_window(literal, &|gram| self.gram(field, gram));
+        let (window, rate) = match self.field(field) {
+            Some(counted) => rarest_window(literal, &|gram| counted.gram(gram)),
+            None => rarest_window(literal, &guess),
+        };
         let present = field.map_or(1.0, |field| self.present(field));
         // Short grams are probed for at more places.
         let probes = match literal.len() {
@@ -197,7 +197,8 @@ impl Rates {
 
 /// About how many values contain a gram of which nothing is known.
 pub fn guess(gram: &[u8]) -> f64 {
-    if COMMON_GRAMS.contains(&key(gram)) { 0.3 } else { rarity(gram) }
+    let at = Common::at(key(gram));
+    if COMMON_GRAMS.0[at / 64] >> (at % 64) & 1 == 1 { 0.3 } else { rarity(gram) }
 }
 
 /// What logs are full of: a text that stands in one of these says little.
@@ -246,23 +247,48 @@ const COMMON: &[&str] = &[
     ".000z",
 ];
 
-/// The grams of these.
-static COMMON_GRAMS: LazyLock<HashSet<u32, FixedState>> = LazyLock::new(|| {
-    let grams = |text: &&'static str| {
-        let text = text.as_bytes();
-        text.windows(4).chain(text.windows(3)).map(key)
-    };
-    COMMON.iter().flat_map(grams).collect()
+/// A bit for each gram of these; some others share one.
+struct Common(Box<[u64; COMMON_WORDS]>);
+
+const COMMON_WORDS: usize = 1 << 10;
+
+impl Common {
+    fn at(gram: u32) -> usize {
+        (u64::from(gram).wrapping_mul(SPREAD) >> (64 - 6 - COMMON_WORDS.ilog2())) as usize
+    }
+}
+
+static COMMON_GRAMS: LazyLock<Common> = LazyLock::new(|| {
+    let mut bits = Box::new([0; COMMON_WORDS]);
+    for text in COMMON.iter().map(|text| text.as_bytes()) {
+        for gram in text.windows(4).chain(text.windows(3)) {
+            let at = Common::at(key(gram));
+            bits[at / 64] |= 1 << (at % 64);
+        }
+    }
+    Common(bits)
 });
 
 /// About how many values contain a gram that nothing is known of: fewer the longer it is, and the less
 /// usual its characters are.
 fn rarity(gram: &[u8]) -> f64 {
-    let usual = |byte: &u8| match byte {
-        b'e' | b'a' | b'i' | b'o' | b's' | b'n' | b't' | b'r' | b' ' | b'\\' | b'.' => 0.5,
-        b'c' | b'd' | b'l' | b'm' | b'p' | b'u' | b'w' | b'0'..=b'9' => 0.35,
-        b'b' | b'f' | b'g' | b'h' | b'v' | b'y' | b'-' | b'/' | b':' => 0.25,
-        _ => 0.12,
-    };
-    gram.iter().map(usual).product()
+    gram.iter().map(|byte| USUAL[usize::from(*byte)]).product()
 }
+
+/// About how usual each byte is.
+static USUAL: [f64; 256] = {
+    let mut usual = [0.12; 256];
+    let classes: [(&[u8], f64); 3] =
+        [(b"eaiosntr \\.", 0.5), (b"cdlmpuw0123456789", 0.35), (b"bfghvy-/:", 0.25)];
+    let mut class = 0;
+    while class < classes.len() {
+        let (bytes, rate) = classes[class];
+        let mut at = 0;
+        while at < bytes.len() {
+            usual[bytes[at] as usize] = rate;
+            at += 1;
+        }
+        class += 1;
+    }
+    usual
+};

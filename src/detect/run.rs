@@ -3,10 +3,10 @@
 use super::equal_keys::has_equal_keys;
 use super::memo::Memo;
 use super::prefilter::Candidates;
-use super::program::{Plan, Program, Test, ValueCheck, ends_with};
-use super::texts::{Text, Texts};
+use super::program::{HOLDS, Plan, Program, Test, ValueCheck, ends_with};
+use super::texts::Texts;
 use crate::event::{Facts, Kind, Value};
-use crate::rule::{Matcher, TextRegex, TextRelation, compare, date_part, in_network, texts_relate};
+use crate::rule::{Matcher, TextRelation, compare, date_part, in_network, texts_relate};
 
 /// What one worker keeps between events, so that nothing is allocated for each.
 #[derive(Clone, Debug, Default)]
@@ -130,48 +130,49 @@ impl Run<'_, '_> {
         }
     }
 
-    fn any_folded(&mut self, field: Option<u32>, holds: impl Fn(Text<'_>) -> bool) -> bool {
-        self.any(field, |run, at| run.texts.folded(run.facts, at).is_some_and(&holds))
-    }
-
-    fn is_match(&mut self, regex: &TextRegex, at: usize) -> bool {
-        let text = self.texts.text(self.facts, at);
-        text.is_some_and(|t| std::str::from_utf8(t.bytes()).is_ok_and(|t| regex.is_match(t)))
-    }
-
     fn any_value(&mut self, field: Option<u32>, holds: impl Fn(&Value<'_>) -> bool) -> bool {
         self.any(field, |run, at| holds(&run.facts.value(run.facts.view.scalars()[at])))
     }
 
     fn value(&mut self, check: &ValueCheck, field: Option<u32>) -> bool {
         match check {
-            ValueCheck::Text(matcher) if matcher.cased => self.any(field, |run, at| {
-                let text = run.texts.text(run.facts, at);
-                text.is_some_and(|t| matcher.matches_folded(t.bytes()))
-            }),
-            ValueCheck::Text(matcher) => {
-                self.any_folded(field, |t| matcher.matches_folded(t.bytes()))
-            }
-            ValueCheck::OneOf(set) => self.any_folded(field, |t| set.contains(t.bytes())),
-            ValueCheck::EndsWith(ends) => self.any_folded(field, |t| ends_with(ends, t.bytes())),
-            ValueCheck::Contains(grams) => {
-                self.any_folded(field, |t| grams.search(t.buffer, t.start, t.end, &mut |_, _| true))
-            }
-            ValueCheck::Regex(regex, required) => self.any(field, |run, at| {
-                let may_match = required.as_ref().is_none_or(|literals| {
-                    let folded = run.texts.folded(run.facts, at);
-                    folded.is_some_and(|t| {
-                        literals.search(t.buffer, t.start, t.end, &mut |_, _| true)
-                    })
-                });
-                may_match && run.is_match(regex, at)
-            }),
             ValueCheck::Any(forms) => forms.iter().any(|form| self.value(form, field)),
             ValueCheck::FieldRef { field: other, matcher } => {
                 let Matcher::FieldRef { relation, cased, .. } = matcher else { return false };
                 self.refers(field, *other, *relation, *cased)
             }
             ValueCheck::Plain(matcher) => self.plain(matcher, field),
+            check => self.any(field, |run, at| run.text(check, at)),
+        }
+    }
+
+    /// Whether a check holds that asks for nothing but the text of one value.
+    fn text(&mut self, check: &ValueCheck, at: usize) -> bool {
+        let cased = match check {
+            ValueCheck::Regex(_) => true,
+            ValueCheck::Text(matcher) => matcher.cased,
+            _ => false,
+        };
+        let text = match cased {
+            true => self.texts.text(self.facts, at),
+            false => self.texts.folded(self.facts, at),
+        };
+        let Some(text) = text else { return false };
+        match check {
+            ValueCheck::Text(matcher) => matcher.matches_folded(text.bytes()),
+            ValueCheck::OneOf(set) => set.contains(text.bytes()),
+            ValueCheck::EndsWith(ends) => ends_with(ends, text.bytes()),
+            ValueCheck::Regex(regex) => {
+                std::str::from_utf8(text.bytes()).is_ok_and(|text| regex.is_match(text))
+            }
+            ValueCheck::Search { grams, gated } => {
+                let mut open = 0u64;
+                grams.search(text.buffer, text.start, text.end, &mut |number, _| {
+                    open |= 1u64.checked_shl(number).unwrap_or(0);
+                    number == HOLDS
+                }) || (0..).zip(gated).any(|(n, check)| open >> n & 1 == 1 && self.text(check, at))
+            }
+            ValueCheck::Any(_) | ValueCheck::FieldRef { .. } | ValueCheck::Plain(_) => false,
         }
     }
 

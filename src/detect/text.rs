@@ -1,5 +1,7 @@
 //! Text of an event against a Sigma string, made ready: what the compiled program runs.
 
+use memchr::memmem::Finder;
+
 use crate::rule::{Part, Pattern, fold};
 
 /// A pattern made ready to match text that is already in the right case.
@@ -15,15 +17,34 @@ enum Shape {
     Equals(Box<[u8]>),
     StartsWith(Box<[u8]>),
     EndsWith(Box<[u8]>),
-    Contains(Box<memchr::memmem::Finder<'static>>),
-    Glob(Vec<Step>),
+    Contains(Box<Finder<'static>>),
+    Glob(Box<Glob>),
 }
 
-/// A part of a pattern with inner wildcards.
+/// A pattern with inner wildcards, cut at its `*`.
+#[derive(Clone, Debug)]
+struct Glob {
+    /// What the text begins with.
+    head: Box<[Step]>,
+    /// What must follow somewhere, in this order; `None` when there is no `*`.
+    rest: Option<(Box<[Middle]>, Box<[Step]>)>,
+}
+
+/// What stands between two `*`.
+#[derive(Clone, Debug)]
+struct Middle {
+    /// Characters that come first.
+    skipped: usize,
+    /// The text behind them.
+    text: Finder<'static>,
+    /// What follows it.
+    behind: Box<[Step]>,
+}
+
+/// A part of a pattern without `*`.
 #[derive(Clone, Debug)]
 enum Step {
     Text(Box<[u8]>),
-    Any,
     One,
 }
 
@@ -39,18 +60,9 @@ impl TextMatcher {
             [Part::Any, Part::Text(t)] => Shape::EndsWith(bytes(t)),
             [Part::Text(t), Part::Any] => Shape::StartsWith(bytes(t)),
             [Part::Any, Part::Text(t), Part::Any] => {
-                Shape::Contains(Box::new(memchr::memmem::Finder::new(&bytes(t)).into_owned()))
+                Shape::Contains(Box::new(Finder::new(&bytes(t)).into_owned()))
             }
-            parts => Shape::Glob(
-                parts
-                    .iter()
-                    .map(|part| match part {
-                        Part::Text(t) => Step::Text(bytes(t)),
-                        Part::Any => Step::Any,
-                        Part::One => Step::One,
-                    })
-                    .collect(),
-            ),
+            parts => Shape::Glob(Box::new(Glob::new(parts, bytes))),
         };
         Self { cased, shape }
     }
@@ -71,39 +83,96 @@ impl TextMatcher {
             Shape::StartsWith(t) => text.starts_with(t),
             Shape::EndsWith(t) => text.ends_with(t),
             Shape::Contains(finder) => finder.find(text).is_some(),
-            Shape::Glob(steps) => glob(steps, text),
+            Shape::Glob(glob) => glob.is_match(text),
         }
     }
 }
 
-/// Matches the whole text. Going back only to the latest `*` is enough: an earlier one could give
-/// nothing that the latest cannot. So the work is at most text × pattern.
-fn glob(steps: &[Step], text: &[u8]) -> bool {
-    let (mut step, mut at) = (0, 0);
-    let mut retry: Option<(usize, usize)> = None;
-    loop {
-        let taken = match steps.get(step) {
-            None if at == text.len() => return true,
-            None => None,
-            Some(Step::Any) => {
-                retry = Some((step, at));
-                step += 1;
-                continue;
-            }
-            Some(Step::One) => character(&text[at..]),
-            Some(Step::Text(t)) => text[at..].starts_with(t).then_some(t.len()),
+impl Glob {
+    fn new(parts: &[Part], bytes: impl Fn(&str) -> Box<[u8]>) -> Self {
+        let step = |part: &Part| match part {
+            Part::Text(t) => Step::Text(bytes(t)),
+            _ => Step::One,
         };
-        if let Some(length) = taken {
-            at += length;
-            step += 1;
-            continue;
-        }
-        let Some((star, from)) = retry else { return false };
-        let Some(skipped) = character(&text[from..]) else { return false };
-        at = from + skipped;
-        retry = Some((star, at));
-        step = star + 1;
+        let mut pieces = parts
+            .split(|part| matches!(part, Part::Any))
+            .map(|piece| piece.iter().map(step).collect::<Box<[Step]>>());
+        let head = pieces.next().unwrap_or_default();
+        let mut middle: Vec<Box<[Step]>> = pieces.collect();
+        let tail = middle.pop();
+        let middle =
+            middle.iter().filter(|piece| !piece.is_empty()).map(|piece| Middle::new(piece));
+        Self { head, rest: tail.map(|tail| (middle.collect(), tail)) }
     }
+
+    /// Whether it matches the whole text. Each piece is taken where it is found first: a later place
+    /// could give nothing that this one cannot.
+    fn is_match(&self, text: &[u8]) -> bool {
+        let Some(mut at) = prefix(&self.head, text) else { return false };
+        let Some((middle, tail)) = &self.rest else { return at == text.len() };
+        let Some(end) = suffix(tail, text) else { return false };
+        for piece in middle {
+            let Some(found) = text.get(at..).and_then(|text| piece.find(text)) else {
+                return false;
+            };
+            at += found;
+        }
+        at <= end
+    }
+}
+
+impl Middle {
+    fn new(piece: &[Step]) -> Self {
+        let skipped = piece.iter().take_while(|step| matches!(step, Step::One)).count();
+        let (text, behind) = match &piece[skipped..] {
+            [Step::Text(text), behind @ ..] => (&**text, behind),
+            rest => (&[][..], rest),
+        };
+        let text = Finder::new(text).into_owned();
+        Self { skipped, text, behind: behind.into() }
+    }
+
+    /// The end of the first place that it matches.
+    fn find(&self, text: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        for _ in 0..self.skipped {
+            at += character(&text[at..])?;
+        }
+        loop {
+            let end = at + self.text.find(&text[at..])? + self.text.needle().len();
+            if let Some(behind) = prefix(&self.behind, &text[end..]) {
+                return Some(end + behind);
+            }
+            // A text begins with a whole character.
+            at = end - self.text.needle().len() + 1;
+        }
+    }
+}
+
+/// Where these end if the text begins with them.
+fn prefix(steps: &[Step], text: &[u8]) -> Option<usize> {
+    steps.iter().try_fold(0, |at, step| {
+        let rest = text.get(at..)?;
+        Some(
+            at + match step {
+                Step::Text(t) => rest.starts_with(t).then_some(t.len())?,
+                Step::One => character(rest)?,
+            },
+        )
+    })
+}
+
+/// Where these begin if the text ends with them.
+fn suffix(steps: &[Step], text: &[u8]) -> Option<usize> {
+    steps.iter().rev().try_fold(text.len(), |end, step| {
+        let rest = &text[..end];
+        Some(
+            end - match step {
+                Step::Text(t) => rest.ends_with(t).then_some(t.len())?,
+                Step::One => rest.iter().rev().position(|byte| byte & 0xc0 != 0x80)? + 1,
+            },
+        )
+    })
 }
 
 /// Bytes of the first character of UTF-8; `None` at the end.

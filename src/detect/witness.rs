@@ -15,7 +15,8 @@ use foldhash::fast::FixedState;
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Class, Hir, HirKind};
 
-use super::rates::Rates;
+use super::grams::rarest_window;
+use super::rates::{Rates, guess};
 use super::texts::escaped;
 use crate::event::FieldPath;
 use crate::rule::{Expr, Item, Matcher, Number, Part, Pattern, TextRegex, Values, fold};
@@ -240,11 +241,11 @@ impl Clues<'_> {
     }
 }
 
-/// Folded texts of which one is in every folded text that a regular expression matches: the longest.
+/// Folded texts of which one is in every folded text that a regular expression matches: the rarest.
 pub fn required_literals(regex: &TextRegex) -> Option<Vec<String>> {
-    let shortest = |set: &Vec<String>| set.iter().map(String::len).min();
-    let best = required_sets(regex).into_iter().max_by_key(shortest)?;
-    (shortest(&best) >= Some(2)).then_some(best)
+    let rate = |text: &String| rarest_window(text.as_bytes(), &guess).1;
+    let rate = |set: &Vec<String>| set.iter().map(rate).sum::<f64>();
+    required_sets(regex).into_iter().min_by(|a, b| rate(a).total_cmp(&rate(b)))
 }
 
 /// Sets of folded texts; of each set one is in everything that a regular expression matches.
