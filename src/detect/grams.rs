@@ -5,15 +5,15 @@
 //! bits are set, the gram is looked up and the whole literal compared. Nothing is missed: whatever place of
 //! the text a literal stands at, one of its grams stands at a place that is probed.
 
-use std::collections::BTreeMap;
-
-use aho_corasick::Span;
-use aho_corasick::packed::{Config, Searcher};
-
+use super::few::Few;
 use super::rates::guess;
+use super::vector::{VECTOR_PAD, VectorPath};
 
 /// Bytes that must be readable behind the end of a text.
-pub const GRAM_PAD: usize = 56;
+pub const GRAM_PAD: usize = VECTOR_PAD;
+
+/// Bytes that one round of probes reads at most.
+const ROUND_BYTES: usize = 56;
 
 /// Probes of one round; the last of them reads eight bytes.
 const ROUND: usize = 8;
@@ -27,14 +27,6 @@ const BITS_PER_GRAM: usize = 32;
 /// Short literals are told apart by the bits of one word.
 const SHORT_GROUP: usize = 64;
 
-/// Up to so many different windows are searched for in vector instructions, which then are faster than
-/// probes; so many of them at once.
-const FEW_MAX: usize = 64;
-const FEW_GROUP: usize = 64;
-
-/// Bytes that such a search wants to read at least.
-const FEW_BYTES_MIN: usize = 40;
-
 /// Up to so many long literals are probed for with the shorter ones, if there are any, as one pass with
 /// more probes is cheaper than two; else at fewer places.
 const LONG_FEW: usize = 256;
@@ -45,23 +37,6 @@ pub struct Grams {
     few: Vec<Few>,
     tiers: Vec<Tier>,
     short: Vec<Short>,
-}
-
-/// A few literals, told by windows of the same length.
-#[derive(Clone, Debug)]
-struct Few {
-    searcher: Searcher,
-    /// The literals of each window.
-    literals: Box<[Box<[Told]>]>,
-    width: usize,
-}
-
-/// A literal and where its window is in it.
-#[derive(Clone, Debug)]
-struct Told {
-    literal: Box<[u8]>,
-    offset: usize,
-    number: u32,
 }
 
 /// Literals that are too short to be probed for.
@@ -228,12 +203,20 @@ pub fn rarest_window(literal: &[u8], rate: &impl Fn(&[u8]) -> f64) -> (usize, f6
 const WINDOW_PLACES: usize = 64;
 
 /// A literal, where its window begins, and its number.
-type Draft<'l> = (&'l [u8], usize, u32);
+pub type Draft<'l> = (&'l [u8], usize, u32);
 
 impl Grams {
     /// For literals with their numbers; `window` says where in a literal its grams are best taken, see
     /// [`rarest_window`]. An empty literal is in every text, and has no place here.
     pub fn new<'l>(literals: impl Iterator<Item = Draft<'l>>) -> Self {
+        Self::with_path(literals, VectorPath::available().first().copied())
+    }
+
+    /// Does the same with given vector instructions, or with none.
+    pub fn with_path<'l>(
+        literals: impl Iterator<Item = Draft<'l>>,
+        path: Option<VectorPath>,
+    ) -> Self {
         let mut drafts = [const { Vec::new() }; 6];
         for draft in literals {
             let class = match draft.0.len() {
@@ -242,7 +225,7 @@ impl Grams {
             };
             drafts[class].push(draft);
         }
-        let few = Few::take(&mut drafts);
+        let few = Few::take(&mut drafts, path);
         let [six, four, pair, three, two, one] = &mut drafts;
         let mut long = Way::Six;
         if six.len() <= LONG_FEW {
@@ -274,7 +257,7 @@ impl Grams {
         end: usize,
         found: &mut impl FnMut(u32, usize) -> bool,
     ) -> bool {
-        self.few.iter().any(|few| few.search(buffer, start, end, found))
+        self.few.iter().any(|few| few.search(buffer, (start, end), found))
             || self.tiers.iter().any(|tier| match tier.way {
                 Way::Six => tier.search::<6, 4>(buffer, start, end, found),
                 Way::Four => tier.search::<4, 2>(buffer, start, end, found),
@@ -287,7 +270,7 @@ impl Grams {
 }
 
 /// Where in the window of a literal that of fewer or shorter grams is best taken.
-fn narrowed(literal: &[u8], from: usize, width: usize, stride: usize) -> usize {
+pub fn narrowed(literal: &[u8], from: usize, width: usize, stride: usize) -> usize {
     let length = width + stride - 1;
     let all = if literal.len() < 3 { literal.len() } else { Way::of(literal.len()).window() };
     let common = |at: &usize| {
@@ -296,74 +279,6 @@ fn narrowed(literal: &[u8], from: usize, width: usize, stride: usize) -> usize {
     };
     let places = (from..=from + all - length).map(|at| (at, common(&at)));
     places.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(from, |(at, _)| at)
-}
-
-impl Few {
-    /// Takes those literals that are few, the shorter ones first, since probing for them costs more.
-    /// The literals come by their length: nine and more, five and more, four, three, two, one.
-    fn take(drafts: &mut [Vec<Draft<'_>>; 6]) -> Vec<Self> {
-        let mut few = Vec::new();
-        for (width, classes) in [(1, 5..6), (2, 4..5), (3, 3..4), (4, 0..3), (4, 1..3), (4, 2..3)] {
-            let literals: Vec<Draft<'_>> = drafts[classes.clone()].concat();
-            if let Some(taken) = Self::all(&literals, width) {
-                few.extend(taken);
-                drafts[classes].iter_mut().for_each(Vec::clear);
-            }
-        }
-        few
-    }
-
-    /// For literals of at least `width` bytes; `None` if they are too many, or the machine is too plain.
-    fn all(literals: &[Draft<'_>], width: usize) -> Option<Vec<Self>> {
-        let mut by_window: BTreeMap<&[u8], Vec<Told>> = BTreeMap::new();
-        for (literal, from, number) in literals {
-            let offset = narrowed(literal, *from, width, 1);
-            let told = Told { literal: (*literal).into(), offset, number: *number };
-            by_window.entry(&literal[offset..offset + width]).or_default().push(told);
-            if by_window.len() > FEW_MAX {
-                return None;
-            }
-        }
-        let windows: Vec<(&[u8], Vec<Told>)> = by_window.into_iter().collect();
-        windows.chunks(FEW_GROUP).map(|group| Self::new(group, width)).collect()
-    }
-
-    fn new(group: &[(&[u8], Vec<Told>)], width: usize) -> Option<Self> {
-        let windows = group.iter().map(|(window, _)| window);
-        let searcher = Config::new().only_teddy(true).builder().extend(windows).build()?;
-        let literals = group.iter().map(|(_, told)| told.clone().into()).collect();
-        Some(Self { searcher, literals, width })
-    }
-
-    fn search(
-        &self,
-        buffer: &[u8],
-        start: usize,
-        end: usize,
-        found: &mut impl FnMut(u32, usize) -> bool,
-    ) -> bool {
-        // What lies behind the text is read, too, as whole vectors are faster; it does not count.
-        let behind = end.max(start + FEW_BYTES_MIN).min(buffer.len());
-        let mut span = Span { start, end: behind };
-        while let Some(hit) = self.searcher.find_in(buffer, span)
-            && hit.start() + self.width <= end
-        {
-            for told in &self.literals[hit.pattern().as_usize()] {
-                let Some(from) = hit.start().checked_sub(told.offset) else { continue };
-                let to = from + told.literal.len();
-                if from >= start
-                    && to <= end
-                    && buffer[from..to] == *told.literal
-                    && found(told.number, from)
-                {
-                    return true;
-                }
-            }
-            // No two windows stand at one place, as they are equally long and different.
-            span.start = hit.start() + 1;
-        }
-        false
-    }
 }
 
 impl Short {
@@ -462,7 +377,7 @@ impl Tier {
         }
         let mut at = start;
         while at + WIDTH <= end {
-            let Some(window) = buffer[at..].first_chunk::<GRAM_PAD>() else { break };
+            let Some(window) = buffer[at..].first_chunk::<ROUND_BYTES>() else { break };
             let mut any = 0;
             for probe in 0..ROUND {
                 let mut word = [0; 8];
@@ -539,9 +454,9 @@ fn slot_of(gram: u64) -> usize {
 mod tests {
     use super::*;
 
-    fn found(literals: &[String], text: &str) -> Vec<u32> {
+    fn found(literals: &[String], text: &str, path: Option<VectorPath>) -> Vec<u32> {
         let named = literals.iter().zip(0..).map(|(l, n)| (l.as_bytes(), 0, n));
-        let grams = Grams::new(named);
+        let grams = Grams::with_path(named, path);
         let mut buffer = b"ab".to_vec();
         buffer.extend_from_slice(text.as_bytes());
         let end = buffer.len();
@@ -569,7 +484,10 @@ mod tests {
                 .filter(|(literal, _)| text.contains(literal.as_str()))
                 .map(|(_, number)| number)
                 .collect();
-            proptest::prop_assert_eq!(found(&literals, &text), expect);
+            let paths = VectorPath::available().into_iter().map(Some).chain([None]);
+            for path in paths {
+                proptest::prop_assert_eq!(found(&literals, &text, path), &*expect, "{:?}", path);
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! Event → detections: which rules match one event.
 
 mod equal_keys;
+mod few;
 mod grams;
 mod memo;
 mod prefilter;
@@ -10,6 +11,7 @@ pub mod reference;
 mod run;
 mod text;
 mod texts;
+mod vector;
 mod witness;
 
 use std::collections::HashMap;

@@ -5,7 +5,7 @@
 //! its buffers between records.
 
 /// Bytes before and after the lowered copy that may be read, but say nothing.
-pub const VIEW_PAD: usize = 64;
+pub const VIEW_PAD: usize = 128;
 
 /// No scalar.
 const NONE: u32 = u32::MAX;

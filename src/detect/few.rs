@@ -1,0 +1,115 @@
+//! Which of a few literals a text contains, found by vector instructions: see [`super::vector`].
+
+use super::grams::{Draft, narrowed};
+use super::vector::{BUCKETS, Tables, VectorPath, WINDOW};
+
+/// Up to so many literals are found faster this way than by probes, and so many in one pass.
+const LITERALS_MAX: [usize; 2] = [320, 96];
+const PASS_LITERALS: usize = 64;
+
+/// A few literals.
+#[derive(Clone, Debug)]
+pub struct Few {
+    tables: Tables,
+    literals: [Box<[Told]>; BUCKETS],
+}
+
+/// A literal, told by a window.
+#[derive(Clone, Debug)]
+struct Told {
+    literal: Box<[u8]>,
+    /// The window, and which bits of it count.
+    window: u32,
+    mask: u32,
+    /// Where it is in the literal.
+    offset: usize,
+    number: u32,
+}
+
+impl Few {
+    /// Takes those literals that are few enough, the shorter ones first, since probing for them costs
+    /// more. They come in classes, the longest first.
+    pub fn take(classes: &mut [Vec<Draft<'_>>], path: Option<VectorPath>) -> Vec<Self> {
+        let Some(path) = path else { return Vec::new() };
+        let exact = VectorPath::available().first() == Some(&path);
+        let room = LITERALS_MAX[usize::from(!exact)];
+        let mut taken = Vec::new();
+        for class in classes.iter_mut().rev() {
+            if taken.len() + class.len() > room {
+                break;
+            }
+            taken.append(class);
+        }
+        let mut told: Vec<Told> = taken.into_iter().map(Told::new).collect();
+        // Those in one bucket should look alike.
+        told.sort_by_key(|told| told.window.swap_bytes());
+        let passes = told.len().div_ceil(PASS_LITERALS).max(1);
+        told.chunks(told.len().div_ceil(passes).max(1)).map(|pass| Self::new(path, pass)).collect()
+    }
+
+    fn new(path: VectorPath, told: &[Told]) -> Self {
+        let size = told.len().div_ceil(BUCKETS).max(1);
+        let windows = told.iter().enumerate().map(|(at, told)| (told.window_bytes(), at / size));
+        let tables = Tables::new(path, windows);
+        let mut buckets = told.chunks(size);
+        let literals = std::array::from_fn(|_| buckets.next().unwrap_or_default().into());
+        Self { tables, literals }
+    }
+
+    /// See [`Grams::search`](super::grams::Grams::search).
+    #[inline]
+    pub fn search(
+        &self,
+        buffer: &[u8],
+        (start, end): (usize, usize),
+        found: &mut impl FnMut(u32, usize) -> bool,
+    ) -> bool {
+        self.tables.search(buffer, (start, end), &mut |at, buckets| {
+            self.confirm(buffer, (start, end), (at, buckets), found)
+        })
+    }
+
+    /// Looks closer at a position.
+    #[inline(never)]
+    fn confirm(
+        &self,
+        buffer: &[u8],
+        (start, end): (usize, usize),
+        (at, mut buckets): (usize, u8),
+        found: &mut impl FnMut(u32, usize) -> bool,
+    ) -> bool {
+        let Some(window) = buffer[at..].first_chunk().map(|b| u32::from_le_bytes(*b)) else {
+            return false;
+        };
+        while buckets != 0 {
+            let bucket = &self.literals[buckets.trailing_zeros() as usize];
+            buckets &= buckets - 1;
+            for told in bucket.iter().filter(|told| (told.window ^ window) & told.mask == 0) {
+                let Some(from) = at.checked_sub(told.offset).filter(|from| *from >= start) else {
+                    continue;
+                };
+                let to = from + told.literal.len();
+                if to <= end && buffer[from..to] == *told.literal && found(told.number, from) {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+}
+
+impl Told {
+    fn new((literal, from, number): Draft<'_>) -> Self {
+        let width = literal.len().min(WINDOW);
+        let offset = narrowed(literal, from, width, 1);
+        let mut window = [0; WINDOW];
+        window[..width].copy_from_slice(&literal[offset..offset + width]);
+        let mask = u32::MAX >> (32 - 8 * width);
+        let window = u32::from_le_bytes(window);
+        Self { literal: literal.into(), window, mask, offset, number }
+    }
+
+    fn window_bytes(&self) -> &[u8] {
+        &self.literal[self.offset..][..self.literal.len().min(WINDOW)]
+    }
+}
