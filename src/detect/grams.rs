@@ -188,19 +188,26 @@ pub fn rarest_window(literal: &[u8], rate: &impl Fn(&[u8]) -> f64) -> (usize, f6
     let way = Way::of(literal.len());
     let part = way.width().min(4);
     // A gram is as rare as the rarest part of it, a window as common as its most common gram.
-    let mut rates = [0.0; WINDOW_PLACES];
+    let mut rates = [1.0; WINDOW_PLACES];
     let places = literal.windows(part).take(WINDOW_PLACES);
     let count = places.zip(&mut rates).map(|(gram, place)| *place = rate(gram)).count();
-    let parts = way.width() - part + 1;
-    let gram = |at: usize| rates[at..at + parts].iter().copied().fold(f64::INFINITY, f64::min);
-    let window = |at: usize| (at..at + way.stride()).map(gram).fold(0.0, f64::max);
-    let windows = (count + 1).saturating_sub(parts + way.stride() - 1).max(1);
-    let rated = (0..windows).map(|at| (at, window(at)));
-    rated.min_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((0, 1.0))
+    let smaller = |a: f64, b: f64| if a < b { a } else { b };
+    let parts = way.width() - part;
+    for at in 0..count - parts {
+        rates[at] = rates[at + 1..=at + parts].iter().fold(rates[at], |a, b| smaller(a, *b));
+    }
+    let mut best = (0, 1.0);
+    for (at, grams) in rates[..count - parts].windows(way.stride()).enumerate() {
+        let window = grams.iter().fold(0.0, |a, b| if a > *b { a } else { *b });
+        if window < best.1 {
+            best = (at, window);
+        }
+    }
+    best
 }
 
 /// So many places of a literal are looked at for its rarest window.
-const WINDOW_PLACES: usize = 64;
+const WINDOW_PLACES: usize = 48;
 
 /// A literal, where its window begins, and its number.
 pub type Draft<'l> = (&'l [u8], usize, u32);

@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 
 use foldhash::fast::FixedState;
 
+use super::edges::{Edges, Side};
 use super::grams::{Grams, rarest_window};
 use super::prefilter::Prefilter;
 use super::rates::{Rates, guess};
@@ -22,17 +23,11 @@ use crate::rule::{Expr, Item, Matcher, Part, RuleSet, TextRegex, Values, fold};
 /// From so many literals on, a list is searched for at once.
 const LIST_LITERALS_MIN: usize = 2;
 
-/// From so many ends on, a list of them is looked up.
-const LIST_ENDS_MIN: usize = 4;
-
 /// The number of literals that need nothing else.
 pub const HOLDS: u32 = u32::MAX;
 
 /// Checks that wait for literals of one list.
 const GATED_MAX: usize = 64;
-
-/// Bytes of the end of a text by which a list of ends is looked up.
-const END_BYTES: usize = 4;
 
 /// All rules of a set, compiled.
 #[derive(Debug)]
@@ -87,8 +82,8 @@ pub enum ValueCheck {
         grams: Grams,
         gated: Box<[ValueCheck]>,
     },
-    /// The text ends with one of these, by their last bytes; folded.
-    EndsWith(HashMap<[u8; END_BYTES], Vec<Box<[u8]>>, FixedState>),
+    /// The text begins, or ends, with one of these; folded.
+    Edge(Edges),
     Regex(TextRegex),
     /// Anything else, as the rule has it.
     Plain(Matcher),
@@ -240,23 +235,26 @@ impl<'r> Compiler<'r> {
     /// Values of which one is enough: plain literals are put together.
     fn one_of(&mut self, matchers: &'r [Matcher]) -> Vec<ValueCheck> {
         let mut equal: Vec<&str> = Vec::new();
-        let mut ends: Vec<&Matcher> = Vec::new();
+        let (mut starts, mut ends) = (Vec::new(), Vec::new());
         let mut contained: Vec<&Matcher> = Vec::new();
         let mut rest = Vec::new();
         let mut gated = Gated::default();
         for matcher in matchers.iter().flat_map(forms) {
             match literal(matcher) {
                 Some(Literal::Equal(text)) => equal.push(text),
-                Some(Literal::End(text)) if text.len() >= END_BYTES => ends.push(matcher),
+                Some(Literal::Start(_)) => starts.push(matcher),
+                Some(Literal::End(_)) => ends.push(matcher),
                 Some(Literal::Contained(_)) => contained.push(matcher),
-                _ => match needed(matcher).filter(|_| gated.checks.len() < GATED_MAX) {
+                None => match needed(matcher).filter(|_| gated.checks.len() < GATED_MAX) {
                     Some(literals) => gated.add(literals, self.value(matcher)),
                     None => rest.push(matcher),
                 },
             }
         }
-        if ends.len() < LIST_ENDS_MIN {
-            rest.append(&mut ends);
+        for edge in [&mut starts, &mut ends] {
+            if edge.len() < LIST_LITERALS_MIN {
+                rest.append(edge);
+            }
         }
         if contained.len() + gated.checks.len() < LIST_LITERALS_MIN {
             rest.append(&mut contained);
@@ -266,7 +264,11 @@ impl<'r> Compiler<'r> {
             let folded = equal.into_iter().map(|text| fold(text).as_bytes().into());
             checks.push(ValueCheck::OneOf(folded.collect()));
         }
-        checks.extend(end_list(&ends));
+        for (side, edge) in [(Side::Start, starts), (Side::End, ends)] {
+            if !edge.is_empty() {
+                checks.push(ValueCheck::Edge(Edges::new(side, &texts(&edge))));
+            }
+        }
         checks.extend(rest.into_iter().map(|m| self.value(m)));
         checks.extend(gated.search(&texts(&contained)));
         checks.sort_by_key(value_cost);
@@ -349,6 +351,7 @@ fn forms(matcher: &Matcher) -> Vec<&Matcher> {
 /// What a text without inner wildcards asks for, when case does not count.
 enum Literal<'m> {
     Equal(&'m str),
+    Start(&'m str),
     End(&'m str),
     Contained(&'m str),
 }
@@ -358,6 +361,7 @@ fn literal(matcher: &Matcher) -> Option<Literal<'_>> {
     match pattern.parts() {
         [] => Some(Literal::Equal("")),
         [Part::Text(text)] => Some(Literal::Equal(text)),
+        [Part::Text(text), Part::Any] => Some(Literal::Start(text)),
         [Part::Any, Part::Text(text)] => Some(Literal::End(text)),
         [Part::Any, Part::Text(text), Part::Any] => Some(Literal::Contained(text)),
         _ => None,
@@ -367,32 +371,18 @@ fn literal(matcher: &Matcher) -> Option<Literal<'_>> {
 /// The folded texts of literals.
 fn texts(matchers: &[&Matcher]) -> Vec<Box<[u8]>> {
     let text = |matcher: &&Matcher| match literal(matcher)? {
-        Literal::Equal(t) | Literal::End(t) | Literal::Contained(t) => {
+        Literal::Equal(t) | Literal::Start(t) | Literal::End(t) | Literal::Contained(t) => {
             Some(fold(t).as_bytes().into())
         }
     };
     matchers.iter().filter_map(text).collect()
 }
 
-fn end_list(matchers: &[&Matcher]) -> Option<ValueCheck> {
-    let mut by_end: HashMap<[u8; END_BYTES], Vec<Box<[u8]>>, FixedState> = HashMap::default();
-    for text in texts(matchers) {
-        by_end.entry(*text.last_chunk()?).or_default().push(text);
-    }
-    (!by_end.is_empty()).then_some(ValueCheck::EndsWith(by_end))
-}
-
-/// Whether the text ends with one of a list.
-pub fn ends_with(ends: &HashMap<[u8; END_BYTES], Vec<Box<[u8]>>, FixedState>, text: &[u8]) -> bool {
-    let listed = text.last_chunk().and_then(|end| ends.get(end));
-    listed.is_some_and(|ends| ends.iter().any(|end| text.ends_with(end)))
-}
-
 /// About how long a value takes, relative to comparing two short texts.
 fn value_cost(value: &ValueCheck) -> u32 {
     match value {
         ValueCheck::Text(matcher) => matcher.cost(),
-        ValueCheck::OneOf(_) | ValueCheck::EndsWith(_) => 2,
+        ValueCheck::OneOf(_) | ValueCheck::Edge(_) => 2,
         ValueCheck::Search { .. } => 20,
         ValueCheck::Regex(_) => 100,
         ValueCheck::Plain(_) => 2,

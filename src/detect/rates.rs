@@ -55,17 +55,17 @@ pub struct Rates {
 
 /// Counters of one kind; things that share one look more common than they are.
 #[derive(Clone, Debug)]
-struct Counters(Box<[u16]>);
+struct Counters<const COUNT: usize>(Box<[u16]>);
 
-impl Default for Counters {
+impl<const COUNT: usize> Default for Counters<COUNT> {
     fn default() -> Self {
-        Self(vec![0; COUNTERS].into())
+        Self(vec![0; COUNT].into())
     }
 }
 
-impl Counters {
+impl<const COUNT: usize> Counters<COUNT> {
     fn at(key: u64) -> usize {
-        (key.wrapping_mul(SPREAD) >> (64 - COUNTERS.ilog2())) as usize
+        (key.wrapping_mul(SPREAD) >> (64 - COUNT.ilog2())) as usize
     }
 
     fn add(&mut self, key: u64) {
@@ -78,8 +78,9 @@ impl Counters {
     }
 }
 
-/// How many counters there are.
-const COUNTERS: usize = 1 << 14;
+/// How many counters there are for grams, and for values.
+const GRAM_COUNTERS: usize = 1 << 14;
+const VALUE_COUNTERS: usize = 1 << 10;
 
 /// What was counted in values of one field.
 #[derive(Clone, Debug, Default)]
@@ -91,9 +92,9 @@ struct Counted {
     present: u32,
     last_event: u32,
     /// Grams of three and four bytes.
-    grams: Counters,
+    grams: Counters<GRAM_COUNTERS>,
     /// Whole values.
-    whole: Counters,
+    whole: Counters<VALUE_COUNTERS>,
 }
 
 impl Counted {

@@ -3,7 +3,7 @@
 use super::equal_keys::has_equal_keys;
 use super::memo::Memo;
 use super::prefilter::Candidates;
-use super::program::{HOLDS, Plan, Program, Test, ValueCheck, ends_with};
+use super::program::{HOLDS, Plan, Program, Test, ValueCheck};
 use super::texts::Texts;
 use crate::event::{Facts, Kind, Value};
 use crate::rule::{Matcher, TextRelation, compare, date_part, in_network, texts_relate};
@@ -161,7 +161,7 @@ impl Run<'_, '_> {
         match check {
             ValueCheck::Text(matcher) => matcher.matches_folded(text.bytes()),
             ValueCheck::OneOf(set) => set.contains(text.bytes()),
-            ValueCheck::EndsWith(ends) => ends_with(ends, text.bytes()),
+            ValueCheck::Edge(edges) => edges.are_at(text.bytes()),
             ValueCheck::Regex(regex) => {
                 std::str::from_utf8(text.bytes()).is_ok_and(|text| regex.is_match(text))
             }

@@ -109,23 +109,46 @@ impl<'r> Rated<'r> {
         self.known[number as usize].window.into()
     }
 
-    /// About how many events have one of the rarest signs of a clue.
-    pub fn rate(&mut self, clue: &Clue) -> f64 {
+    /// About how many events have one of the rarest signs of a clue; at least `enough` once it is as much.
+    fn rate(&mut self, clue: &Clue, enough: f64) -> f64 {
         match clue {
             Clue::Sign(sign) => self.sign(*sign),
-            Clue::Each(parts) => parts.iter().map(|p| self.rate(p)).fold(f64::INFINITY, f64::min),
-            Clue::OneOf(parts) => parts.iter().map(|p| self.rate(p)).sum(),
+            Clue::Each(parts) => self.rarest_part(parts, enough).1,
+            Clue::OneOf(parts) => {
+                let mut sum = 0.0;
+                for part in parts {
+                    sum += self.rate(part, enough - sum);
+                    if sum >= enough {
+                        break;
+                    }
+                }
+                sum
+            }
         }
+    }
+
+    /// The part with the rarest signs, and about how many events have one of them.
+    fn rarest_part<'c>(&mut self, parts: &'c [Clue], enough: f64) -> (Option<&'c Clue>, f64) {
+        let mut rarest = (None, f64::INFINITY);
+        for part in parts {
+            let rate = self.rate(part, enough.min(rarest.1));
+            if rate < rarest.1 {
+                rarest = (Some(part), rate);
+            }
+        }
+        rarest
     }
 
     /// Adds the rarest signs of a clue.
     pub fn rarest(&mut self, clue: &Clue, into: &mut Vec<u32>) {
         match clue {
-            Clue::Sign(sign) => into.push(*sign),
+            Clue::Sign(sign) => {
+                self.sign(*sign);
+                into.push(*sign);
+            }
             Clue::OneOf(parts) => parts.iter().for_each(|part| self.rarest(part, into)),
             Clue::Each(parts) => {
-                let rated = parts.iter().map(|part| (part, self.rate(part)));
-                if let Some((part, _)) = rated.min_by(|a, b| a.1.total_cmp(&b.1)) {
+                if let Some(part) = self.rarest_part(parts, f64::INFINITY).0.or(parts.first()) {
                     self.rarest(part, into);
                 }
             }
@@ -264,9 +287,21 @@ fn required_sets(regex: &TextRegex) -> Vec<Vec<String>> {
     sets
 }
 
-/// All of these hold; those that say nothing were left out.
+impl Clue {
+    /// How many signs there are to look up.
+    fn size(&self) -> usize {
+        match self {
+            Self::Sign(_) => 1,
+            Self::Each(parts) | Self::OneOf(parts) => parts.iter().map(Self::size).sum(),
+        }
+    }
+}
+
+/// All of these hold; those that say nothing were left out. The small ones come first: they may show
+/// that the others need not be looked at.
 fn each(clues: impl Iterator<Item = Clue>) -> Option<Clue> {
-    let clues: Box<[Clue]> = clues.collect();
+    let mut clues: Box<[Clue]> = clues.collect();
+    clues.sort_by_key(Clue::size);
     (!clues.is_empty()).then_some(Clue::Each(clues))
 }
 

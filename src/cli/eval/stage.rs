@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::input::{Chunk, Chunks};
 use super::lines::{self, DetectionLines};
@@ -18,8 +18,8 @@ use crate::runtime::SystemClock;
 use crate::time::{Clock, Timestamp};
 use crate::window::Frontier;
 
-/// Chunks that may wait for one worker, and results for the collector.
-const CHUNKS_WAITING_MAX: usize = 4;
+/// Chunks for each worker that may be read before the earliest of them is put out.
+const CHUNKS_AHEAD_MAX: usize = 4;
 
 /// How to evaluate.
 pub struct Options {
@@ -75,29 +75,65 @@ pub fn evaluate<W: Write>(
     // Compiled once; the clones share the program.
     let filter = filter(rules, options);
     std::thread::scope(|scope| {
-        let mut to_workers: Vec<SyncSender<Chunk>> = Vec::new();
-        let mut from_workers: Vec<Receiver<Worked>> = Vec::new();
-        let (used, buffers) = sync_channel(2 * CHUNKS_WAITING_MAX * options.threads);
+        let (permit, permits) = channel();
+        let intake = Arc::new(Mutex::new(Intake { chunks: Chunks::new(input), next: 0, permits }));
+        let (sender, results) = channel();
         for _ in 0..options.threads {
-            let (chunk_sender, chunks) = sync_channel(CHUNKS_WAITING_MAX);
-            let (sender, worked) = sync_channel(CHUNKS_WAITING_MAX);
             let mut worker = Worker::new(filter.clone(), rules, detection_lines);
-            let used = used.clone();
-            scope.spawn(move || worker.run(&chunks, &sender, &used));
-            to_workers.push(chunk_sender);
-            from_workers.push(worked);
+            let (intake, sender) = (Arc::clone(&intake), sender.clone());
+            scope.spawn(move || worker.run(&intake, &Results(sender)));
         }
-        let reader = scope.spawn(move || read(Chunks::new(input), &to_workers, &buffers));
+        drop((intake, sender));
         let mut collector = Collector::new(rules, options, writer);
-        for worked in (0..from_workers.len()).cycle().map_while(|i| from_workers[i].recv().ok()) {
-            collector.take(worked)?;
+        for _ in 0..CHUNKS_AHEAD_MAX * options.threads {
+            // It is heard while there is a worker.
+            let _ = permit.send(());
         }
-        let totals = collector.finish()?;
-        match reader.join() {
-            Ok(read) => read.map(|()| totals),
-            Err(_) => Err(io::Error::other("the reading thread failed")),
+        let (mut next, mut early) = (0, BTreeMap::new());
+        for result in results {
+            let (number, worked) = result?;
+            early.insert(number, worked);
+            while let Some(worked) = early.remove(&next) {
+                collector.take(worked)?;
+                next += 1;
+                let _ = permit.send(());
+            }
         }
+        collector.finish()
     })
+}
+
+/// The input, of which workers take the next chunk each when they are ready. Who reads a chunk works on it,
+/// so that its bytes do not change from core to core.
+struct Intake {
+    chunks: Chunks,
+    next: u64,
+    /// One for each chunk that may be read.
+    permits: Receiver<()>,
+}
+
+impl Intake {
+    /// The next chunk and its number; `None` at the end, or when nobody wants to hear of it.
+    fn next(&mut self, buffer: Vec<u8>) -> io::Result<Option<(u64, Chunk)>> {
+        if self.permits.recv().is_err() {
+            return Ok(None);
+        }
+        let chunk = self.chunks.next(buffer)?;
+        let number = self.next;
+        self.next += 1;
+        Ok(chunk.map(|chunk| (number, chunk)))
+    }
+}
+
+/// Where a worker sends what it made of chunks. If it panics, this is told, too: nobody else has its chunk.
+struct Results(Sender<io::Result<(u64, Worked)>>);
+
+impl Drop for Results {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self.0.send(Err(io::Error::other("a working thread failed")));
+        }
+    }
 }
 
 fn filter(rules: &Arc<RuleSet>, options: &Options) -> Filter {
@@ -110,21 +146,6 @@ fn filter(rules: &Arc<RuleSet>, options: &Options) -> Filter {
         filter = filter.without_routing();
     }
     filter
-}
-
-/// Hands chunks to the workers in turn, until the input or the workers end.
-fn read(
-    mut chunks: Chunks,
-    workers: &[SyncSender<Chunk>],
-    buffers: &Receiver<Vec<u8>>,
-) -> io::Result<()> {
-    for worker in workers.iter().cycle() {
-        let Some(chunk) = chunks.next(buffers.try_recv().unwrap_or_default())? else { break };
-        if worker.send(chunk).is_err() {
-            break;
-        }
-    }
-    Ok(())
 }
 
 /// Turns chunks into results; nothing of it is shared with others for each event.
@@ -150,17 +171,24 @@ impl<'r> Worker<'r> {
         Self { filter, rules, detection_lines, output: FilterOutput::default(), at, reference }
     }
 
-    fn run(
-        &mut self,
-        chunks: &Receiver<Chunk>,
-        results: &SyncSender<Worked>,
-        used: &SyncSender<Vec<u8>>,
-    ) {
-        while let Ok(chunk) = chunks.recv() {
-            let worked = self.work(&chunk);
-            // Where too many wait already, the buffer is given back to the system.
-            let _ = used.try_send(chunk.into_buffer());
-            if results.send(worked).is_err() {
+    fn run(&mut self, intake: &Mutex<Intake>, results: &Results) {
+        let mut buffer = Vec::new();
+        loop {
+            let chunk = intake
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .next(std::mem::take(&mut buffer));
+            let worked = match chunk {
+                Ok(None) => return,
+                Ok(Some((number, chunk))) => {
+                    let worked = self.work(&chunk);
+                    buffer = chunk.into_buffer();
+                    Ok((number, worked))
+                }
+                Err(e) => Err(e),
+            };
+            let failed = worked.is_err();
+            if results.0.send(worked).is_err() || failed {
                 return;
             }
         }
