@@ -1,4 +1,6 @@
-//! Whether a text begins, or ends, with one of many: a search among sorted edges.
+//! Whether a text begins, or ends, with one of many: a search among sorted edges. Texts are canonical.
+
+use super::texts::is_whole;
 
 /// Bytes of an edge by which it is sorted.
 const KEY: usize = 8;
@@ -17,6 +19,8 @@ pub struct Edges {
     /// The edge of each text as a number, in ascending order.
     keys: Box<[u64]>,
     texts: Box<[Box<[u8]>]>,
+    /// Ends of which a part looks like another: these are compared one by one.
+    apart: Box<[Box<[u8]>]>,
 }
 
 impl Edges {
@@ -26,16 +30,27 @@ impl Edges {
         // nothing more. Of the others only one can be at the edge of a text: the last that is not behind it.
         let mut sorted: Vec<Vec<u8>> = texts.iter().map(|text| inwards(side, text)).collect();
         sorted.sort_unstable();
-        sorted.dedup_by(|text, shorter| text.starts_with(shorter));
+        let mut apart = Vec::new();
+        sorted.dedup_by(|text, shorter| {
+            let is_behind = text.starts_with(shorter);
+            if is_behind && !has(side, &inwards(side, text), &inwards(side, shorter)) {
+                apart.push(inwards(side, text).into());
+            }
+            is_behind
+        });
         let texts = sorted.iter().map(|text| inwards(side, text));
         let keyed: Vec<(u64, Vec<u8>)> = texts.map(|text| (key(side, &text), text)).collect();
         let keys = keyed.iter().map(|(key, _)| *key).collect();
         let texts = keyed.into_iter().map(|(_, text)| text.into()).collect();
-        Self { side, keys, texts }
+        Self { side, keys, texts, apart: apart.into() }
     }
 
     /// Whether one of them is at the edge of a text.
     pub fn are_at(&self, text: &[u8]) -> bool {
+        self.is_sorted_at(text) || self.apart.iter().any(|edge| has(self.side, text, edge))
+    }
+
+    fn is_sorted_at(&self, text: &[u8]) -> bool {
         let key = key(self.side, text);
         let behind = self.keys.partition_point(|other| *other <= key);
         let Some(last) = self.keys[..behind].last() else { return false };
@@ -57,7 +72,7 @@ fn inwards(side: Side, text: &[u8]) -> Vec<u8> {
 fn has(side: Side, text: &[u8], edge: &[u8]) -> bool {
     match side {
         Side::Start => text.starts_with(edge),
-        Side::End => text.ends_with(edge),
+        Side::End => text.ends_with(edge) && is_whole(text, text.len() - edge.len()),
     }
 }
 
@@ -81,20 +96,21 @@ fn key(side: Side, text: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::texts::escaped;
     use super::*;
 
     proptest::proptest! {
         #[test]
         fn an_edge_is_found_where_it_is(
-            edges in proptest::collection::vec("[ab\0]{1,3}|[ab]{7,10}", 1..30),
-            text in "[ab\0]{0,12}",
+            edges in proptest::collection::vec("[an\0]{1,3}|[an\n]{7,10}|[an\n\\\\]{1,2}", 1..30),
+            text in "[an\0\n\\\\]{0,12}",
         ) {
-            let texts: Vec<Box<[u8]>> = edges.iter().map(|edge| edge.as_bytes().into()).collect();
+            let texts: Vec<Box<[u8]>> = edges.iter().map(|edge| escaped(edge).into()).collect();
             for (side, expect) in [
                 (Side::Start, edges.iter().any(|edge| text.starts_with(edge.as_str()))),
                 (Side::End, edges.iter().any(|edge| text.ends_with(edge.as_str()))),
             ] {
-                proptest::prop_assert_eq!(Edges::new(side, &texts).are_at(text.as_bytes()), expect);
+                proptest::prop_assert_eq!(Edges::new(side, &texts).are_at(&escaped(&text)), expect);
             }
         }
     }

@@ -16,6 +16,7 @@ use super::grams::{Grams, rarest_window};
 use super::prefilter::Prefilter;
 use super::rates::{Rates, guess};
 use super::text::TextMatcher;
+use super::texts::escaped;
 use super::witness::{Clue, Clues, Known, Rated, Signs, required_literals};
 use crate::event::FieldPath;
 use crate::rule::{Expr, Item, Matcher, Part, RuleSet, TextRegex, Values, fold};
@@ -74,15 +75,15 @@ pub struct Check {
 #[derive(Debug)]
 pub enum ValueCheck {
     Text(TextMatcher),
-    /// One of these is the whole text; folded.
+    /// One of these is the whole text; canonical.
     OneOf(HashSet<Box<[u8]>, FixedState>),
-    /// One of some literals is in the text, or one of those that only let one of `gated` hold; folded.
+    /// One of some literals is in the text, or one of those that only let one of `gated` hold; canonical.
     Search {
         /// Literals are numbered as the checks that they let hold; [`HOLDS`] are those that are enough.
         grams: Grams,
         gated: Box<[ValueCheck]>,
     },
-    /// The text begins, or ends, with one of these; folded.
+    /// The text begins, or ends, with one of these; canonical.
     Edge(Edges),
     Regex(TextRegex),
     /// Anything else, as the rule has it.
@@ -261,8 +262,8 @@ impl<'r> Compiler<'r> {
         }
         let mut checks = Vec::new();
         if !equal.is_empty() {
-            let folded = equal.into_iter().map(|text| fold(text).as_bytes().into());
-            checks.push(ValueCheck::OneOf(folded.collect()));
+            let canonical = equal.into_iter().map(|text| escaped(&fold(text)).into());
+            checks.push(ValueCheck::OneOf(canonical.collect()));
         }
         for (side, edge) in [(Side::Start, starts), (Side::End, ends)] {
             if !edge.is_empty() {
@@ -291,20 +292,20 @@ impl<'r> Compiler<'r> {
 /// Checks that can only hold where a literal was found.
 #[derive(Default)]
 struct Gated {
-    literals: Vec<(String, u32)>,
+    literals: Vec<(Vec<u8>, u32)>,
     checks: Vec<ValueCheck>,
 }
 
 impl Gated {
     fn add(&mut self, literals: Vec<String>, check: ValueCheck) {
         let number = self.checks.len() as u32;
-        self.literals.extend(literals.into_iter().map(|literal| (literal, number)));
+        self.literals.extend(literals.iter().map(|literal| (escaped(literal), number)));
         self.checks.push(check);
     }
 
     /// One search for all of them, and for literals that are enough.
     fn search(self, enough: &[Box<[u8]>]) -> Option<ValueCheck> {
-        let gates = self.literals.iter().map(|(text, number)| (text.as_bytes(), *number));
+        let gates = self.literals.iter().map(|(text, number)| (&**text, *number));
         let literals: Vec<(&[u8], u32)> =
             enough.iter().map(|text| (&**text, HOLDS)).chain(gates).collect();
         let window = |text: &[u8]| rarest_window(text, &guess).0;
@@ -368,11 +369,11 @@ fn literal(matcher: &Matcher) -> Option<Literal<'_>> {
     }
 }
 
-/// The folded texts of literals.
+/// The canonical texts of literals.
 fn texts(matchers: &[&Matcher]) -> Vec<Box<[u8]>> {
     let text = |matcher: &&Matcher| match literal(matcher)? {
         Literal::Equal(t) | Literal::Start(t) | Literal::End(t) | Literal::Contained(t) => {
-            Some(fold(t).as_bytes().into())
+            Some(escaped(&fold(t)).into())
         }
     };
     matchers.iter().filter_map(text).collect()

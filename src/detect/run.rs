@@ -4,7 +4,7 @@ use super::equal_keys::has_equal_keys;
 use super::memo::Memo;
 use super::prefilter::Candidates;
 use super::program::{HOLDS, Plan, Program, Test, ValueCheck};
-use super::texts::Texts;
+use super::texts::{Form, Texts, is_whole};
 use crate::event::{Facts, Kind, Value};
 use crate::rule::{Matcher, TextRelation, compare, date_part, in_network, texts_relate};
 
@@ -148,18 +148,14 @@ impl Run<'_, '_> {
 
     /// Whether a check holds that asks for nothing but the text of one value.
     fn text(&mut self, check: &ValueCheck, at: usize) -> bool {
-        let cased = match check {
-            ValueCheck::Regex(_) => true,
-            ValueCheck::Text(matcher) => matcher.cased,
-            _ => false,
+        let form = match check {
+            ValueCheck::Regex(_) => Form::Text,
+            ValueCheck::Text(matcher) => matcher.form,
+            _ => Form::Canonical,
         };
-        let text = match cased {
-            true => self.texts.text(self.facts, at),
-            false => self.texts.folded(self.facts, at),
-        };
-        let Some(text) = text else { return false };
+        let Some(text) = self.texts.form(self.facts, at, form) else { return false };
         match check {
-            ValueCheck::Text(matcher) => matcher.matches_folded(text.bytes()),
+            ValueCheck::Text(matcher) => matcher.matches(text.bytes()),
             ValueCheck::OneOf(set) => set.contains(text.bytes()),
             ValueCheck::Edge(edges) => edges.are_at(text.bytes()),
             ValueCheck::Regex(regex) => {
@@ -167,9 +163,9 @@ impl Run<'_, '_> {
             }
             ValueCheck::Search { grams, gated } => {
                 let mut open = 0u64;
-                grams.search(text.buffer, text.start, text.end, &mut |number, _| {
+                grams.search(text.buffer, text.start, text.end, &mut |number, place| {
                     open |= 1u64.checked_shl(number).unwrap_or(0);
-                    number == HOLDS
+                    number == HOLDS && is_whole(text.bytes(), place - text.start)
                 }) || (0..).zip(gated).any(|(n, check)| open >> n & 1 == 1 && self.text(check, at))
             }
             ValueCheck::Any(_) | ValueCheck::FieldRef { .. } | ValueCheck::Plain(_) => false,
@@ -180,7 +176,7 @@ impl Run<'_, '_> {
         let mut texts = |field: Option<u32>| {
             let mut texts = Vec::new();
             self.any(field, |run, at| {
-                let text = run.texts.text(run.facts, at);
+                let text = run.texts.form(run.facts, at, Form::Text);
                 texts.extend(text.map(|t| String::from_utf8_lossy(t.bytes()).into_owned()));
                 false
             });

@@ -2,13 +2,14 @@
 
 use memchr::memmem::Finder;
 
+use super::texts::{Form, escaped, is_whole};
 use crate::rule::{Part, Pattern, fold};
 
-/// A pattern made ready to match text that is already in the right case.
+/// A pattern made ready to match text in one form.
 #[derive(Clone, Debug)]
 pub struct TextMatcher {
-    /// Whether case counts. If not, the needle is folded and the text given must be.
-    pub cased: bool,
+    /// The form that the text must have.
+    pub form: Form,
     shape: Shape,
 }
 
@@ -51,8 +52,18 @@ enum Step {
 impl TextMatcher {
     /// Compiles a pattern.
     pub fn new(pattern: &Pattern, cased: bool) -> Self {
+        let form = match pattern.parts() {
+            _ if cased => Form::Text,
+            [] | [Part::Text(_)] | [Part::Any, Part::Text(_)] => Form::Canonical,
+            [Part::Text(_), Part::Any] | [Part::Any, Part::Text(_), Part::Any] => Form::Canonical,
+            _ => Form::Folded,
+        };
         let bytes = |s: &str| -> Box<[u8]> {
-            if cased { s.as_bytes().into() } else { fold(s).as_bytes().into() }
+            match form {
+                Form::Text => s.as_bytes().into(),
+                Form::Folded => fold(s).as_bytes().into(),
+                Form::Canonical => escaped(&fold(s)).into(),
+            }
         };
         let shape = match pattern.parts() {
             [] => Shape::Equals(Box::default()),
@@ -64,7 +75,7 @@ impl TextMatcher {
             }
             parts => Shape::Glob(Box::new(Glob::new(parts, bytes))),
         };
-        Self { cased, shape }
+        Self { form, shape }
     }
 
     /// About how long it takes, relative to comparing two short texts.
@@ -76,13 +87,14 @@ impl TextMatcher {
         }
     }
 
-    /// Whether the text matches; it must be folded already unless [`TextMatcher::cased`].
-    pub fn matches_folded(&self, text: &[u8]) -> bool {
+    /// Whether the text, in the [form](TextMatcher::form) that is asked for, matches.
+    pub fn matches(&self, text: &[u8]) -> bool {
+        let is_whole = |at: usize| self.form != Form::Canonical || is_whole(text, at);
         match &self.shape {
             Shape::Equals(t) => *text == **t,
             Shape::StartsWith(t) => text.starts_with(t),
-            Shape::EndsWith(t) => text.ends_with(t),
-            Shape::Contains(finder) => finder.find(text).is_some(),
+            Shape::EndsWith(t) => text.ends_with(t) && is_whole(text.len() - t.len()),
+            Shape::Contains(finder) => finder.find_iter(text).any(is_whole),
             Shape::Glob(glob) => glob.is_match(text),
         }
     }
@@ -190,7 +202,16 @@ mod tests {
     use super::*;
 
     fn matches(pattern: &str, text: &str) -> bool {
-        TextMatcher::new(&Pattern::parse(pattern), false).matches_folded(fold(text).as_bytes())
+        matches_cased(&Pattern::parse(pattern), text, false)
+    }
+
+    fn matches_cased(pattern: &Pattern, text: &str, cased: bool) -> bool {
+        let matcher = TextMatcher::new(pattern, cased);
+        match matcher.form {
+            Form::Text => matcher.matches(text.as_bytes()),
+            Form::Folded => matcher.matches(fold(text).as_bytes()),
+            Form::Canonical => matcher.matches(&escaped(&fold(text))),
+        }
     }
 
     #[test]
@@ -202,13 +223,12 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn every_shape_answers_as_the_plain_pattern(
-            pattern in "[aAb*?\\\\äİß]{0,8}",
-            text in "[aAbB*äÄİiß̇\n]{0,10}",
+            pattern in "[aAbn*?\\\\äİß\n\"]{0,8}",
+            text in "[aAbBn*äÄİiß̇\n\\\\\"]{0,10}",
             cased in proptest::bool::ANY,
         ) {
             let pattern = Pattern::parse(&pattern);
-            let folded = if cased { text.clone() } else { fold(&text).into_owned() };
-            let fast = TextMatcher::new(&pattern, cased).matches_folded(folded.as_bytes());
+            let fast = matches_cased(&pattern, &text, cased);
             proptest::prop_assert_eq!(fast, pattern.matches(&text, cased));
         }
     }

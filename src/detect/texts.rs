@@ -1,8 +1,9 @@
 //! Texts of an event's values: decoded and folded when first asked for.
 //!
-//! A value has three forms. *Canonical* is what the prefilter reads: folded, in the escapes that JSON
-//! must have and no others; for nearly every value that is a stretch of the lowered record itself. *Text*
-//! and *folded* are what conditions read, without escapes.
+//! A value has three forms. *Canonical* is folded, with backslashes, quotes, line ends and tabs escaped as
+//! in JSON and nothing else: for nearly every value a stretch of the lowered record itself. The prefilter
+//! and most conditions read that. *Text* and *folded* have no escapes: regular expressions, cased
+//! texts, and texts with inner wildcards are matched with them.
 
 use super::grams::GRAM_PAD;
 use crate::event::{Facts, Kind, Scalar, VIEW_PAD};
@@ -24,6 +25,17 @@ impl<'t> Text<'t> {
     pub fn bytes(self) -> &'t [u8] {
         &self.buffer[self.start..self.end]
     }
+}
+
+/// A form of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Folded and escaped.
+    Canonical,
+    /// Folded.
+    Folded,
+    /// As it is.
+    Text,
 }
 
 /// Texts of one event that had to be made.
@@ -64,7 +76,16 @@ impl Texts {
         self.of.resize(scalars, Made::default());
     }
 
-    /// What the prefilter reads of a scalar.
+    /// A form of a scalar; `None` for null.
+    pub fn form<'t>(&'t mut self, facts: Facts<'t>, at: usize, form: Form) -> Option<Text<'t>> {
+        match form {
+            Form::Canonical => self.canonical(facts, at),
+            Form::Folded => self.folded(facts, at),
+            Form::Text => self.text(facts, at),
+        }
+    }
+
+    /// The canonical form of a scalar; `None` for null.
     pub fn canonical<'t>(&'t mut self, facts: Facts<'t>, at: usize) -> Option<Text<'t>> {
         let scalar = facts.view.scalars()[at];
         if let Place::Unknown = self.of[at].canonical {
@@ -82,7 +103,7 @@ impl Texts {
     }
 
     /// The text of a scalar as it is; `None` for null.
-    pub fn text<'t>(&'t mut self, facts: Facts<'t>, at: usize) -> Option<Text<'t>> {
+    fn text<'t>(&'t mut self, facts: Facts<'t>, at: usize) -> Option<Text<'t>> {
         let scalar = facts.view.scalars()[at];
         if let Place::Unknown = self.of[at].text {
             self.of[at].text = match scalar.kind {
@@ -97,7 +118,7 @@ impl Texts {
     }
 
     /// The folded text of a scalar; `None` for null.
-    pub fn folded<'t>(&'t mut self, facts: Facts<'t>, at: usize) -> Option<Text<'t>> {
+    fn folded<'t>(&'t mut self, facts: Facts<'t>, at: usize) -> Option<Text<'t>> {
         let scalar = facts.view.scalars()[at];
         if let Place::Unknown = self.of[at].folded {
             self.of[at].folded = match scalar.kind {
@@ -170,10 +191,29 @@ fn has_escape(facts: Facts<'_>, scalar: Scalar) -> bool {
     memchr::memchr(b'\\', facts.token(scalar)).is_some()
 }
 
-/// A text in the escapes that JSON must have.
+/// The canonical form of a folded text.
 pub fn escaped(text: &str) -> Vec<u8> {
-    let mut quoted = serde_json::to_vec(text).unwrap_or_default();
-    quoted.pop();
-    quoted.drain(..1);
-    quoted
+    let mut escaped = Vec::with_capacity(text.len() + 8);
+    for byte in text.bytes() {
+        let letter = match byte {
+            b'\\' | b'"' => byte,
+            b'\n' => b'n',
+            b'\r' => b'r',
+            b'\t' => b't',
+            _ => {
+                escaped.push(byte);
+                continue;
+            }
+        };
+        escaped.extend([b'\\', letter]);
+    }
+    escaped
+}
+
+/// Whether a character of a canonical text begins at a place, which may be its end: what stands there
+/// is not the second half of an escape.
+#[inline]
+pub fn is_whole(text: &[u8], at: usize) -> bool {
+    let before = text[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
+    before % 2 == 0
 }
