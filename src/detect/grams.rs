@@ -254,6 +254,11 @@ impl Grams {
         Self { few, tiers, short: two.chunks(SHORT_GROUP).map(Short::new).collect() }
     }
 
+    /// Whether it takes more than two passes in vector instructions.
+    pub fn is_costly(&self) -> bool {
+        !self.tiers.is_empty() || !self.short.is_empty() || self.few.len() > 2
+    }
+
     /// Calls `found` with the number and place of each literal in `buffer[start..end]`, until
     /// it answers true; whether it did. [`GRAM_PAD`] bytes behind `end` must be there.
     #[inline]

@@ -9,8 +9,11 @@ use foldhash::fast::FixedState;
 /// Values that one plan remembers.
 const PLACES: usize = 1 << 10;
 
-/// Shorter values are read as fast as looked up; longer ones come back too rarely.
-const VALUE_BYTES: std::ops::RangeInclusive<usize> = 12..=256;
+/// Bytes of a value at most: a place is what the machine fetches at once.
+const VALUE_BYTES: usize = 56;
+
+/// Shorter values are read as fast as looked up.
+const VALUE_BYTES_MIN: usize = 12;
 
 /// How far the luck of a field goes, from where on it is out of luck, and how often it is tried then.
 const LUCK_MAX: i16 = 256;
@@ -21,16 +24,24 @@ const TRIED_EVERY: u16 = 32;
 #[derive(Clone, Debug, Default)]
 pub struct Memo {
     places: Vec<Place>,
+    /// The rules of each place, if there are any.
+    rules: Vec<Vec<u32>>,
     /// By number of signs.
     luck: Vec<Luck>,
 }
 
-#[derive(Clone, Debug, Default)]
+/// A value. Without one it has no length, which none that is looked up has.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 struct Place {
     signs: u32,
-    value: Vec<u8>,
-    rules: Vec<u32>,
+    length: u16,
+    /// Whether it points to any rules.
+    points: bool,
+    value: [u8; VALUE_BYTES],
 }
+
+const FREE: Place = Place { signs: 0, length: 0, points: false, value: [0; VALUE_BYTES] };
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Luck {
@@ -47,26 +58,31 @@ impl Memo {
         value: &[u8],
         find: impl FnOnce(&mut Vec<u32>),
     ) -> Option<&[u32]> {
-        if !VALUE_BYTES.contains(&value.len()) || !self.is_lucky(signs) {
+        if !(VALUE_BYTES_MIN..=VALUE_BYTES).contains(&value.len()) || !self.is_lucky(signs) {
             return None;
         }
         if self.places.is_empty() {
-            self.places.resize(PLACES, Place::default());
+            self.places.resize(PLACES, FREE);
+            self.rules.resize(PLACES, Vec::new());
         }
-        let hash = FixedState::default().hash_one((signs, value));
-        let place = &mut self.places[hash as usize % PLACES];
+        let at = FixedState::default().hash_one((signs, value)) as usize % PLACES;
+        let place = &mut self.places[at];
         let luck = &mut self.luck[signs].level;
-        if place.signs == signs as u32 && place.value == value {
+        let (number, length) = (signs as u32, value.len() as u16);
+        if place.signs == number
+            && place.length == length
+            && place.value.get(..value.len()) == Some(value)
+        {
             *luck = (*luck + 1).min(LUCK_MAX);
-            return Some(&place.rules);
+            return Some(if place.points { &self.rules[at] } else { &[] });
         }
         *luck = (*luck - 1).max(-LUCK_MAX);
-        place.signs = signs as u32;
-        place.value.clear();
-        place.value.extend_from_slice(value);
-        place.rules.clear();
-        find(&mut place.rules);
-        Some(&place.rules)
+        let rules = &mut self.rules[at];
+        rules.clear();
+        find(rules);
+        (place.signs, place.length, place.points) = (number, length, !rules.is_empty());
+        place.value[..value.len()].copy_from_slice(value);
+        Some(rules)
     }
 
     fn is_lucky(&mut self, signs: usize) -> bool {

@@ -41,6 +41,8 @@ struct Signs {
     /// Bit n: some text of `equal` has n bytes, or more for the last bit.
     lengths: u64,
     contained: Option<Literals>,
+    /// Whether reading a value costs more than to look it up among those that were read before.
+    is_costly: bool,
 }
 
 /// Literals and the rules that wait for each.
@@ -133,7 +135,7 @@ impl Prefilter {
             }
             for at in view.values(field) {
                 let Some(text) = texts.canonical(facts, at) else { continue };
-                if signs.contained.is_some()
+                if signs.is_costly
                     && let Some(rules) = memo.rules(number, text.bytes(), |rules| {
                         signs.text(text, &mut |found| rules.extend_from_slice(found));
                     })
@@ -154,12 +156,14 @@ impl Signs {
     fn new(draft: Draft<'_>) -> Self {
         let texts = draft.equal.iter().map(|(text, _)| length_bit(text.len()));
         let lengths = texts.fold(0, |bits, bit| bits | bit);
+        let contained = Literals::new(draft.contained);
         Self {
             present: draft.present,
             foreign: draft.foreign,
             equal: draft.equal.into_iter().collect(),
             lengths,
-            contained: Literals::new(draft.contained),
+            is_costly: contained.as_ref().is_some_and(|literals| literals.grams.is_costly()),
+            contained,
         }
     }
 
