@@ -92,6 +92,7 @@ impl Engine {
     /// For a linked rule set in one of its views; 0 is the plain one.
     pub fn for_view(rules: Arc<RuleSet>, view: usize) -> Self {
         let program = Arc::new(Program::new(&rules, view));
+        let rewritten = Rewritten::new(&program.fields);
         Self {
             rules,
             program,
@@ -101,7 +102,7 @@ impl Engine {
             plans: Vec::new(),
             by_source: HashMap::new(),
             shared: None,
-            rewritten: Rewritten::default(),
+            rewritten,
         }
     }
 

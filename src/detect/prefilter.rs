@@ -12,7 +12,7 @@ use super::grams::Grams;
 use super::memo::Memo;
 use super::texts::{Text, Texts};
 use super::witness::{Rated, Sign};
-use crate::event::{Facts, Kind, VIEW_PAD};
+use crate::event::{Facts, VIEW_PAD};
 
 /// Rules by index.
 type RuleList = Box<[u32]>;
@@ -217,22 +217,14 @@ impl Literals {
     fn anywhere(&self, facts: Facts<'_>, texts: &mut Texts, candidates: &mut Candidates) {
         let buffer = &facts.view.low;
         let end = VIEW_PAD + facts.record.len();
-        let said = &facts.view.scalars()[facts.view.said()];
-        self.grams.search(buffer, VIEW_PAD, end, &mut |number, at| {
-            let at = (at - VIEW_PAD) as u32;
-            let behind = said.partition_point(|scalar| scalar.start <= at);
-            if behind > 0 && at < said[behind - 1].end {
+        self.grams.search(buffer, VIEW_PAD, end, &mut |number, place| {
+            if facts.said_at(place).is_some() {
                 candidates.add(&self.rules[number as usize]);
             }
             false
         });
         for at in facts.view.said() {
-            let scalar = facts.view.scalars()[at];
-            let unusual = match scalar.kind {
-                Kind::Str => facts.view.is_unusual(scalar.start, scalar.end),
-                kind => kind == Kind::Number,
-            };
-            if unusual
+            if facts.may_be_unusual(facts.view.scalars()[at])
                 && let Some(text) = texts.canonical(facts, at)
                 && !std::ptr::eq(text.buffer, &raw const **buffer)
             {

@@ -151,10 +151,10 @@ impl Program {
 #[derive(Default)]
 struct Compiler<'r> {
     fields: Vec<FieldPath>,
-    field_of: HashMap<&'r FieldPath, u32>,
+    field_of: HashMap<&'r FieldPath, u32, FixedState>,
     items: Vec<Check>,
-    item_of: HashMap<&'r Item, u32>,
-    keywords_of: HashMap<&'r Values, u32>,
+    item_of: HashMap<&'r Item, u32, FixedState>,
+    keywords_of: HashMap<&'r Values, u32, FixedState>,
 }
 
 impl<'r> Compiler<'r> {

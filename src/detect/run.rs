@@ -5,7 +5,7 @@ use super::memo::Memo;
 use super::prefilter::Candidates;
 use super::program::{HOLDS, Plan, Program, Test, ValueCheck};
 use super::texts::{Form, Texts, is_whole};
-use crate::event::{Facts, Kind, Value};
+use crate::event::{Facts, Kind, VIEW_PAD, Value};
 use crate::rule::{Matcher, TextRelation, compare, date_part, in_network, texts_relate};
 
 /// What one worker keeps between events, so that nothing is allocated for each.
@@ -107,9 +107,13 @@ impl Run<'_, '_> {
         }
         let program = self.program;
         let check = &program.items[index];
+        let mut holds = |value| match check.field {
+            Some(_) => self.value(value, check.field),
+            None => self.says(value),
+        };
         let any = match check.all {
-            true => check.values.iter().all(|value| self.value(value, check.field)),
-            false => check.values.iter().any(|value| self.value(value, check.field)),
+            true => check.values.iter().all(&mut holds),
+            false => check.values.iter().any(&mut holds),
         };
         self.said_matched |= any && check.field.is_none();
         let answer = any != check.negated;
@@ -144,6 +148,33 @@ impl Run<'_, '_> {
             ValueCheck::Plain(matcher) => self.plain(matcher, field),
             check => self.any(field, |run, at| run.text(check, at)),
         }
+    }
+
+    /// Whether a keyword is in one of the values that the record said. Literals are searched for in the
+    /// whole lowered record, to see which values to look at.
+    fn says(&mut self, check: &ValueCheck) -> bool {
+        let facts = self.facts;
+        let (low, end) = (&facts.view.low, VIEW_PAD + facts.record.len());
+        let mut values: Vec<usize> = Vec::new();
+        let mut found = |place: usize| {
+            let value = facts.said_at(place).filter(|value| values.last() != Some(value));
+            values.extend(value);
+        };
+        match check {
+            ValueCheck::Search { grams, .. } => {
+                grams.search(low, VIEW_PAD, end, &mut |_, place| {
+                    found(place);
+                    false
+                });
+            }
+            ValueCheck::Text(matcher) if let Some(literal) = matcher.contained() => {
+                literal.find_iter(&low[VIEW_PAD..end]).for_each(|at| found(VIEW_PAD + at));
+            }
+            check => return self.value(check, None),
+        }
+        let scalars = facts.view.scalars();
+        values.into_iter().any(|at| self.text(check, at))
+            || facts.view.said().any(|at| facts.may_be_unusual(scalars[at]) && self.text(check, at))
     }
 
     /// Whether a check holds that asks for nothing but the text of one value.

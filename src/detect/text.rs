@@ -87,6 +87,14 @@ impl TextMatcher {
         }
     }
 
+    /// The canonical literal that has to be anywhere in a text, if that is all.
+    pub fn contained(&self) -> Option<&Finder<'static>> {
+        match &self.shape {
+            Shape::Contains(finder) if self.form == Form::Canonical => Some(finder),
+            _ => None,
+        }
+    }
+
     /// Whether the text, in the [form](TextMatcher::form) that is asked for, matches.
     pub fn matches(&self, text: &[u8]) -> bool {
         let is_whole = |at: usize| self.form != Form::Canonical || is_whole(text, at);

@@ -158,10 +158,12 @@ mod x86 {
     ) -> bool {
         // SAFETY: 64 bytes are read, which is what each half of a table has.
         let load = |half: &[u8; 64]| unsafe { _mm512_loadu_si512(half.as_ptr().cast()) };
-        let tables = tables.bytes.each_ref().map(|table| {
-            let (halves, _) = table.as_chunks::<64>();
+        // Written out, as what stands in a closure that others call is compiled without the vectors.
+        let table = |place: usize| {
+            let (halves, _) = tables.bytes[place].as_chunks::<64>();
             (load(&halves[0]), load(&halves[1]))
-        });
+        };
+        let tables = [table(0), table(1), table(2), table(3)];
         walk(buffer, text, found, |bytes, buckets| {
             let of = |place: usize| {
                 let (lower, upper) = tables[place];
@@ -192,7 +194,11 @@ mod x86 {
             // SAFETY: 16 bytes are read, which is what the table has.
             _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(half.as_ptr().cast()) })
         };
-        let tables = tables.halves.each_ref().map(|[lower, upper]| (load(lower), load(upper)));
+        let table = |place: usize| {
+            let [lower, upper] = &tables.halves[place];
+            (load(lower), load(upper))
+        };
+        let tables = [table(0), table(1), table(2), table(3)];
         let low_half = _mm256_set1_epi8(15);
         walk(buffer, text, found, |bytes, buckets| {
             let mut places = 0;

@@ -1,6 +1,9 @@
 //! One event without a tree: the bytes of its record, and where in it things are.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+
+use foldhash::fast::FixedState;
 
 use super::fold::is_folded_beyond_ascii;
 use super::{Event, FieldPath, Kind, Scalar, VIEW_PAD, Value, View};
@@ -31,6 +34,22 @@ impl<'r> Facts<'r> {
     /// beyond ASCII that folding changes: its lowered bytes are not its folded text then.
     pub fn is_unusual(self, scalar: Scalar) -> bool {
         self.view.is_unusual(scalar.start, scalar.end) && is_unusual(self.token(scalar))
+    }
+
+    /// Whether a scalar's lowered bytes may be otherwise than its folded text.
+    pub fn may_be_unusual(self, scalar: Scalar) -> bool {
+        match scalar.kind {
+            Kind::Str => self.view.is_unusual(scalar.start, scalar.end),
+            kind => kind == Kind::Number,
+        }
+    }
+
+    /// Which of the scalars that the record said stands at a place of the lowered record.
+    pub fn said_at(self, place: usize) -> Option<usize> {
+        let (at, said) = ((place - VIEW_PAD) as u32, self.view.said());
+        let before = self.view.scalars()[said.clone()].partition_point(|s| s.start <= at);
+        let last = said.start + before.checked_sub(1)?;
+        (at < self.view.scalars()[last].end).then_some(last)
     }
 
     /// The scalar as a value.
@@ -78,15 +97,37 @@ fn is_unusual(token: &[u8]) -> bool {
 pub struct Rewritten {
     record: Vec<u8>,
     view: View,
+    /// The fields that may be there, by the keys that they begin with at the top.
+    by_key: HashMap<Box<str>, Vec<u32>, FixedState>,
+    there: Vec<u32>,
 }
 
 impl Rewritten {
-    /// Writes an event anew; `fields` are the fields by number.
+    /// For fields by number.
+    pub fn new(fields: &[FieldPath]) -> Self {
+        let mut by_key: HashMap<Box<str>, Vec<u32>, FixedState> = HashMap::default();
+        for (number, path) in (0..).zip(fields.iter().map(FieldPath::as_str)) {
+            let first = path.split_once('.').map(|(first, _)| first);
+            for key in [path].into_iter().chain(first) {
+                by_key.entry(key.into()).or_default().push(number);
+            }
+        }
+        Self { by_key, ..Self::default() }
+    }
+
+    /// Writes an event anew; `fields` are the same as before.
     pub fn of<'r>(&'r mut self, event: &Event<'_>, fields: &[FieldPath]) -> Facts<'r> {
         self.record.clear();
         self.view.begin(fields.len());
-        for (number, field) in (0..).zip(fields) {
-            let found = event.find(field);
+        self.there.clear();
+        for (key, _) in event.derived.iter().chain(event.body.iter()) {
+            self.there.extend(self.by_key.get(key).into_iter().flatten());
+        }
+        self.there.sort_unstable();
+        self.there.dedup();
+        let there = std::mem::take(&mut self.there);
+        for &number in &there {
+            let found = event.find(&fields[number as usize]);
             if found.present {
                 self.view.touch(number);
             }
@@ -97,6 +138,7 @@ impl Rewritten {
                 }
             }
         }
+        self.there = there;
         self.view.begin_said();
         for value in event.scalars() {
             if let (Some(kind), start, end) = self.write(value) {
