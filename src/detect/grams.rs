@@ -22,7 +22,7 @@ const ROUND: usize = 8;
 pub const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// Bits of the bitmap for each gram, where there is room.
-const BITS_PER_GRAM: usize = 32;
+const BITS_PER_GRAM: usize = 16;
 
 /// Short literals are told apart by the bits of one word.
 const SHORT_GROUP: usize = 64;
@@ -64,7 +64,7 @@ struct Tier {
 enum Bits {
     Small(Box<[u64; 128]>),
     Middle(Box<[u64; 1024]>),
-    Large(Box<[u64; 8192]>),
+    Large(Box<[u64; 4096]>),
 }
 
 impl Bits {
@@ -372,7 +372,7 @@ impl Tier {
         match &self.bits {
             Bits::Small(b) => self.probe::<WIDTH, STRIDE, 128>(b, buffer, start, end, found),
             Bits::Middle(b) => self.probe::<WIDTH, STRIDE, 1024>(b, buffer, start, end, found),
-            Bits::Large(b) => self.probe::<WIDTH, STRIDE, 8192>(b, buffer, start, end, found),
+            Bits::Large(b) => self.probe::<WIDTH, STRIDE, 4096>(b, buffer, start, end, found),
         }
     }
 

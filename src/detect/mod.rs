@@ -1,5 +1,6 @@
 //! Event → detections: which rules match one event.
 
+mod absence;
 mod edges;
 mod equal_keys;
 mod few;

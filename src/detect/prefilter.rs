@@ -223,9 +223,8 @@ impl Literals {
             }
             false
         });
-        for at in facts.view.said() {
-            if facts.may_be_unusual(facts.view.scalars()[at])
-                && let Some(text) = texts.canonical(facts, at)
+        for at in facts.said_unusual() {
+            if let Some(text) = texts.canonical(facts, at)
                 && !std::ptr::eq(text.buffer, &raw const **buffer)
             {
                 self.text(text, &mut |rules| candidates.add(rules));

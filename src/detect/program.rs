@@ -111,7 +111,7 @@ impl Program {
         let number = |field: &FieldPath| compiler.field_of[field];
         let mut clues = Clues { signs: &mut signs, number: &number };
         let seen = rules.detections.iter().map(|rule| rule.seen(view));
-        let clues = seen.map(|seen| clues.of(seen?.1)).collect();
+        let clues = seen.map(|seen| clues.of_rule(seen?.1)).collect();
         Self {
             fields: compiler.fields,
             items: compiler.items,

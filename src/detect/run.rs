@@ -172,9 +172,8 @@ impl Run<'_, '_> {
             }
             check => return self.value(check, None),
         }
-        let scalars = facts.view.scalars();
-        values.into_iter().any(|at| self.text(check, at))
-            || facts.view.said().any(|at| facts.may_be_unusual(scalars[at]) && self.text(check, at))
+        let mut values = values.into_iter().chain(facts.said_unusual());
+        values.any(|at| self.text(check, at))
     }
 
     /// Whether a check holds that asks for nothing but the text of one value.

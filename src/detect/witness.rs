@@ -15,6 +15,7 @@ use foldhash::fast::FixedState;
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Class, Hir, HirKind};
 
+use super::absence::needed_fields;
 use super::grams::rarest_window;
 use super::rates::{Rates, guess};
 use super::texts::escaped;
@@ -171,8 +172,17 @@ pub struct Clues<'w> {
 }
 
 impl Clues<'_> {
+    /// What a rule can be told by; `None` when it may match any event.
+    pub fn of_rule(&mut self, expr: &Expr) -> Option<Clue> {
+        self.of(expr).or_else(|| {
+            let fields = needed_fields(expr)?;
+            let present = |field| Some(self.sign(Sign::Present((self.number)(field))));
+            one_of(fields.into_iter().map(present))
+        })
+    }
+
     /// What a condition can be told by; `None` when it asks for nothing that can be looked for.
-    pub fn of(&mut self, expr: &Expr) -> Option<Clue> {
+    fn of(&mut self, expr: &Expr) -> Option<Clue> {
         match expr {
             Expr::And(parts) => each(parts.iter().filter_map(|p| self.of(p))),
             Expr::Or(parts) => one_of(parts.iter().map(|p| self.of(p))),

@@ -36,12 +36,20 @@ impl<'r> Facts<'r> {
         self.view.is_unusual(scalar.start, scalar.end) && is_unusual(self.token(scalar))
     }
 
-    /// Whether a scalar's lowered bytes may be otherwise than its folded text.
-    pub fn may_be_unusual(self, scalar: Scalar) -> bool {
+    fn may_be_unusual(self, scalar: Scalar) -> bool {
         match scalar.kind {
             Kind::Str => self.view.is_unusual(scalar.start, scalar.end),
             kind => kind == Kind::Number,
         }
+    }
+
+    /// Those of the scalars that the record said whose lowered bytes may be otherwise than their folded
+    /// text.
+    pub fn said_unusual(self) -> impl Iterator<Item = usize> {
+        let blocks = &self.view.unusual[..=self.record.len() / 4096];
+        let any = self.view.numbers || blocks.iter().any(|bits| *bits != 0);
+        let said = if any { self.view.said() } else { 0..0 };
+        said.filter(move |at| self.may_be_unusual(self.view.scalars()[*at]))
     }
 
     /// Which of the scalars that the record said stands at a place of the lowered record.

@@ -58,6 +58,8 @@ pub struct View {
     /// other than `\\`, `\"`, `\n`, `\r`, `\t`.
     pub unusual: Vec<u64>,
     scalars: Vec<Scalar>,
+    /// Whether some scalar is a [`Kind::Number`].
+    pub numbers: bool,
     /// From which on the scalars are those that the record said, each once.
     said_from: usize,
     epoch: u32,
@@ -70,6 +72,7 @@ impl View {
     /// Begins with the next record; fields are numbered below `fields`.
     pub fn begin(&mut self, fields: usize) {
         self.scalars.clear();
+        self.numbers = false;
         self.said_from = 0;
         self.touched.clear();
         self.aliases.clear();
@@ -94,6 +97,7 @@ impl View {
     /// Takes a scalar that belongs to no field.
     #[inline]
     pub fn push(&mut self, kind: Kind, start: u32, end: u32) {
+        self.numbers |= kind == Kind::Number;
         self.scalars.push(Scalar { start, end, kind, next: NONE });
     }
 

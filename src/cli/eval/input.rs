@@ -9,6 +9,9 @@ use memchr::{memchr, memchr_iter, memrchr};
 
 use crate::limits::{EVAL_BLOCK_BYTES, EVAL_DOCUMENT_BYTES_MAX, EVENT_BYTES_MAX};
 
+/// Bytes that are read at once where only the first line is wanted; chunks are larger, and read past them.
+const READ_BYTES: usize = 1 << 16;
+
 /// Whole lines, one behind the other.
 #[derive(Default)]
 pub struct Chunk {
@@ -117,12 +120,12 @@ fn skip_line(input: &mut dyn BufRead) -> io::Result<()> {
 /// Opens the file, or standard input for none and `-`.
 pub fn open(file: Option<&Path>) -> anyhow::Result<Box<dyn BufRead + Send>> {
     match file {
-        None => Ok(Box::new(BufReader::with_capacity(1 << 18, io::stdin()))),
+        None => Ok(Box::new(BufReader::with_capacity(READ_BYTES, io::stdin()))),
         Some(path) if path == Path::new("-") => open(None),
         Some(path) => {
             let file =
                 File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-            Ok(Box::new(BufReader::with_capacity(1 << 18, file)))
+            Ok(Box::new(BufReader::with_capacity(READ_BYTES, file)))
         }
     }
 }
