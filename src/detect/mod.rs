@@ -13,6 +13,10 @@ pub mod reference;
 mod run;
 mod text;
 mod texts;
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(unused_variables, dead_code, reason = "other machines have no path yet")
+)]
 mod vector;
 mod witness;
 

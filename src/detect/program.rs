@@ -36,6 +36,8 @@ pub struct Program {
     pub(super) fields: Vec<FieldPath>,
     pub(super) items: Vec<Check>,
     pub(super) rules: Vec<Test>,
+    /// How many junctions they have.
+    pub(super) junctions: u32,
     signs: Signs,
     /// What each rule can be told by.
     clues: Vec<Option<Clue>>,
@@ -53,11 +55,19 @@ pub struct Plan {
 /// A condition over items.
 #[derive(Debug)]
 pub enum Test {
-    And(Box<[Test]>),
-    Or(Box<[Test]>),
+    And(Junction),
+    Or(Junction),
     Not(Box<Test>),
     AtLeast(usize, Box<[Test]>),
     Item(u32),
+}
+
+/// Parts of which one may decide.
+#[derive(Debug)]
+pub struct Junction {
+    pub parts: Box<[Test]>,
+    /// Its number: what decided last is kept by it, to be tried first.
+    pub number: u32,
 }
 
 /// One item, shared by all rules that ask the same.
@@ -104,7 +114,7 @@ impl Program {
         let tests = seen
             .map(|seen| match seen {
                 Some((_, condition)) => compiler.test(condition),
-                None => Test::Or(Default::default()),
+                None => Test::Or(compiler.junction(&[])),
             })
             .collect();
         let mut signs = Signs::default();
@@ -116,6 +126,7 @@ impl Program {
             fields: compiler.fields,
             items: compiler.items,
             rules: tests,
+            junctions: compiler.junctions,
             signs,
             clues,
             guessed: OnceLock::new(),
@@ -155,18 +166,25 @@ struct Compiler<'r> {
     items: Vec<Check>,
     item_of: HashMap<&'r Item, u32, FixedState>,
     keywords_of: HashMap<&'r Values, u32, FixedState>,
+    junctions: u32,
 }
 
 impl<'r> Compiler<'r> {
     fn test(&mut self, expr: &'r Expr) -> Test {
         match expr {
-            Expr::And(parts) => Test::And(self.sorted(parts)),
-            Expr::Or(parts) => Test::Or(self.sorted(parts)),
+            Expr::And(parts) => Test::And(self.junction(parts)),
+            Expr::Or(parts) => Test::Or(self.junction(parts)),
             Expr::Not(part) => Test::Not(Box::new(self.test(part))),
             Expr::AtLeast(n, parts) => Test::AtLeast(*n, self.sorted(parts)),
             Expr::Item(item) => Test::Item(self.item(item)),
             Expr::Keywords(values) => Test::Item(self.keywords(values)),
         }
+    }
+
+    fn junction(&mut self, parts: &'r [Expr]) -> Junction {
+        let parts = self.sorted(parts);
+        self.junctions += 1;
+        Junction { parts, number: self.junctions - 1 }
     }
 
     /// The order of parts changes no answer, only what it costs.
@@ -180,8 +198,8 @@ impl<'r> Compiler<'r> {
         match test {
             Test::Item(item) => self.items[*item as usize].cost,
             Test::Not(part) => self.cost(part),
-            Test::And(parts) => parts.first().map_or(0, |p| self.cost(p)),
-            Test::Or(parts) | Test::AtLeast(_, parts) => {
+            Test::And(all) => all.parts.first().map_or(0, |p| self.cost(p)),
+            Test::Or(Junction { parts, .. }) | Test::AtLeast(_, parts) => {
                 parts.iter().fold(0, |sum, p| sum.saturating_add(self.cost(p)))
             }
         }

@@ -3,7 +3,7 @@
 use super::equal_keys::has_equal_keys;
 use super::memo::Memo;
 use super::prefilter::Candidates;
-use super::program::{HOLDS, Plan, Program, Test, ValueCheck};
+use super::program::{HOLDS, Junction, Plan, Program, Test, ValueCheck};
 use super::texts::{Form, Texts, is_whole};
 use crate::event::{Facts, Kind, VIEW_PAD, Value};
 use crate::rule::{Matcher, TextRelation, compare, date_part, in_network, texts_relate};
@@ -12,6 +12,8 @@ use crate::rule::{Matcher, TextRelation, compare, date_part, in_network, texts_r
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
     answers: Answers,
+    /// Which part of each junction decided it last.
+    deciders: Vec<u16>,
     candidates: Candidates,
     pub(super) texts: Texts,
 }
@@ -62,10 +64,12 @@ impl Program {
             return Outcome { candidates: 0, unsure: false };
         }
         scratch.answers.next(self.items.len());
+        scratch.deciders.resize(self.junctions as usize, 0);
         let mut run = Run {
             program: self,
             facts,
             answers: &mut scratch.answers,
+            deciders: &mut scratch.deciders,
             texts: &mut scratch.texts,
             said_matched: false,
         };
@@ -84,6 +88,7 @@ struct Run<'p, 'r> {
     program: &'p Program,
     facts: Facts<'r>,
     answers: &'p mut Answers,
+    deciders: &'p mut [u16],
     texts: &'p mut Texts,
     /// Whether a keyword was found.
     said_matched: bool,
@@ -92,12 +97,29 @@ struct Run<'p, 'r> {
 impl Run<'_, '_> {
     fn test(&mut self, test: &Test) -> bool {
         match test {
-            Test::And(parts) => parts.iter().all(|p| self.test(p)),
-            Test::Or(parts) => parts.iter().any(|p| self.test(p)),
+            Test::And(all) => !self.is_decided(all, false),
+            Test::Or(any) => self.is_decided(any, true),
             Test::Not(part) => !self.test(part),
             Test::AtLeast(n, parts) => parts.iter().filter(|p| self.test(p)).count() >= *n,
             Test::Item(item) => self.item(*item as usize),
         }
+    }
+
+    /// Whether some part gives this answer. What did so last is asked first, as events come in runs of
+    /// their like.
+    fn is_decided(&mut self, junction: &Junction, answer: bool) -> bool {
+        let number = junction.number as usize;
+        let last = usize::from(self.deciders[number]);
+        if junction.parts.get(last).is_some_and(|part| self.test(part) == answer) {
+            return true;
+        }
+        for (at, part) in junction.parts.iter().enumerate() {
+            if at != last && self.test(part) == answer {
+                self.deciders[number] = at as u16;
+                return true;
+            }
+        }
+        false
     }
 
     fn item(&mut self, index: usize) -> bool {
@@ -107,18 +129,22 @@ impl Run<'_, '_> {
         }
         let program = self.program;
         let check = &program.items[index];
-        let mut holds = |value| match check.field {
-            Some(_) => self.value(value, check.field),
-            None => self.says(value),
-        };
+        let mut values = check.values.iter();
         let any = match check.all {
-            true => check.values.iter().all(&mut holds),
-            false => check.values.iter().any(&mut holds),
+            true => values.all(|value| self.holds(value, check.field)),
+            false => values.any(|value| self.holds(value, check.field)),
         };
         self.said_matched |= any && check.field.is_none();
         let answer = any != check.negated;
         self.answers.items[index] = self.answers.epoch * 2 + u32::from(answer);
         answer
+    }
+
+    fn holds(&mut self, value: &ValueCheck, field: Option<u32>) -> bool {
+        match field {
+            Some(_) => self.value(value, field),
+            None => self.says(value),
+        }
     }
 
     fn is_present(&self, field: Option<u32>) -> bool {

@@ -27,8 +27,10 @@ enum Shape {
 struct Glob {
     /// What the text begins with.
     head: Box<[Step]>,
-    /// What must follow somewhere, in this order; `None` when there is no `*`.
-    rest: Option<(Box<[Middle]>, Box<[Step]>)>,
+    /// What must follow somewhere, in this order.
+    middle: Box<[Middle]>,
+    /// What the text ends with; `None` when there is no `*`.
+    tail: Option<Box<[Step]>>,
 }
 
 /// What stands between two `*`.
@@ -122,16 +124,16 @@ impl Glob {
         let tail = middle.pop();
         let middle =
             middle.iter().filter(|piece| !piece.is_empty()).map(|piece| Middle::new(piece));
-        Self { head, rest: tail.map(|tail| (middle.collect(), tail)) }
+        Self { head, middle: middle.collect(), tail }
     }
 
     /// Whether it matches the whole text. Each piece is taken where it is found first: a later place
     /// could give nothing that this one cannot.
     fn is_match(&self, text: &[u8]) -> bool {
         let Some(mut at) = prefix(&self.head, text) else { return false };
-        let Some((middle, tail)) = &self.rest else { return at == text.len() };
+        let Some(tail) = &self.tail else { return at == text.len() };
         let Some(end) = suffix(tail, text) else { return false };
-        for piece in middle {
+        for piece in &self.middle {
             let Some(found) = text.get(at..).and_then(|text| piece.find(text)) else {
                 return false;
             };

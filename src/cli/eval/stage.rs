@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::input::{Chunk, Chunks};
@@ -75,9 +75,11 @@ pub fn evaluate<W: Write>(
     // Compiled once; the clones share the program.
     let filter = filter(rules, options);
     std::thread::scope(|scope| {
-        let (permit, permits) = channel();
+        let ahead = CHUNKS_AHEAD_MAX * options.threads;
+        let (permit, permits) = sync_channel(ahead);
         let intake = Arc::new(Mutex::new(Intake { chunks: Chunks::new(input), next: 0, permits }));
-        let (sender, results) = channel();
+        // One for each chunk, and one for each worker that fails: nobody waits to be heard.
+        let (sender, results) = sync_channel(ahead + options.threads);
         for _ in 0..options.threads {
             let mut worker = Worker::new(filter.clone(), rules, detection_lines);
             let (intake, sender) = (Arc::clone(&intake), sender.clone());
@@ -85,7 +87,7 @@ pub fn evaluate<W: Write>(
         }
         drop((intake, sender));
         let mut collector = Collector::new(rules, options, writer);
-        for _ in 0..CHUNKS_AHEAD_MAX * options.threads {
+        for _ in 0..ahead {
             // It is heard while there is a worker.
             let _ = permit.send(());
         }
@@ -126,7 +128,7 @@ impl Intake {
 }
 
 /// Where a worker sends what it made of chunks. If it panics, this is told, too: nobody else has its chunk.
-struct Results(Sender<io::Result<(u64, Worked)>>);
+struct Results(SyncSender<io::Result<(u64, Worked)>>);
 
 impl Drop for Results {
     fn drop(&mut self) {

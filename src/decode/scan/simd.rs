@@ -1,7 +1,7 @@
 //! The first pass in the vector instructions of this machine, chosen at run time.
 //!
-//! All of the crate's own unsafe code is here, behind [`Dispatch`]: loads and stores of whole arrays,
-//! and calls of functions whose instructions the machine was found to have.
+//! Unsafe are loads and stores of whole arrays, and calls of functions whose instructions the machine was
+//! found to have; all of it is behind [`Dispatch`].
 #![allow(
     unsafe_code,
     reason = "vector instructions read a record three times as fast as plain ones"
