@@ -44,17 +44,27 @@ pub fn events(kind: Kind, count: usize) -> Vec<Vec<u8>> {
 /// # Panics
 /// When one of them is refused.
 pub fn rules() -> Arc<RuleSet> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../rules");
-    let mut texts: Vec<(Arc<str>, String)> = Vec::new();
-    for path in yaml_files(&root) {
-        let text = fs::read_to_string(&path).expect("a rule");
-        texts.push((path.display().to_string().into(), text));
-    }
+    let mut texts = rule_texts(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../rules"));
     let mut random = Seeded::new(31);
     texts.push(("made up".into(), (0..RULES).map(|n| made_up_rule(n, &mut random)).collect()));
-    let (rules, found) = RuleSet::compile(texts.iter().map(|(file, text)| (file, text.as_str())));
-    assert!(rules.detections.len() > RULES, "rules were refused: {found:?}");
+    let rules = compiled(&texts);
+    assert!(rules.detections.len() > RULES, "rules were refused");
     Arc::new(rules)
+}
+
+/// The rule files of a folder with their texts.
+///
+/// # Panics
+/// When one of them cannot be read.
+pub fn rule_texts(folder: &Path) -> Vec<(Arc<str>, String)> {
+    let text = |path: &PathBuf| fs::read_to_string(path).expect("a rule");
+    let files = yaml_files(folder);
+    files.iter().map(|path| (path.display().to_string().into(), text(path))).collect()
+}
+
+/// The rules of these texts that are well.
+pub fn compiled(texts: &[(Arc<str>, String)]) -> RuleSet {
+    RuleSet::compile(texts.iter().map(|(file, text)| (file, text.as_str()))).0
 }
 
 fn yaml_files(folder: &Path) -> Vec<PathBuf> {
