@@ -500,6 +500,44 @@ correlation:
         assert_eq!((&hit["rule"], &hit["tags"][0]), (&"hit".into(), &"attack.t1110".into()));
     }
 
+    /// Fails for good at the first call; when it is read from, after what it holds.
+    struct Broken(io::Cursor<Vec<u8>>);
+
+    impl io::Read for Broken {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            match self.0.read(into)? {
+                0 => Err(io::Error::other("torn off")),
+                read => Ok(read),
+            }
+        }
+    }
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::Error::other("nobody reads"))
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn input_that_breaks_and_output_that_nobody_reads_end_the_run() {
+        let (rules, text) = (rules(), events(12_000));
+        let broken = |bytes: &str| Broken(io::Cursor::new(bytes.as_bytes().to_vec()));
+        for threads in [1, 3] {
+            let options = options(threads, true, false);
+            let input = io::BufReader::new(broken(&text));
+            let mut kept = Vec::new();
+            let done = evaluate(&rules, &options, Box::new(input), &mut Writer::new(&mut kept));
+            assert_eq!(done.expect_err("input ends").to_string(), "torn off");
+            let input = Box::new(io::Cursor::new(text.clone().into_bytes()));
+            let done = evaluate(&rules, &options, input, &mut Writer::new(broken("")));
+            assert_eq!(done.expect_err("output ends").to_string(), "nobody reads");
+        }
+    }
+
     #[test]
     fn without_routing_every_rule_sees_every_event() {
         let rules = rules();
