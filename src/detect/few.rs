@@ -4,7 +4,7 @@ use super::grams::{Draft, narrowed};
 use super::vector::{BUCKETS, Tables, VectorPath, WINDOW};
 
 /// Up to so many literals are found faster this way than by probes, and so many in one pass.
-const LITERALS_MAX: [usize; 2] = [320, 96];
+const LITERALS_MAX: [usize; 2] = [200, 96];
 const PASS_LITERALS: usize = 64;
 
 /// A few literals.
