@@ -295,7 +295,9 @@ fn route(
         let holders = changed.map_or_else(|| std::slice::from_ref(field), |v| v.holders(field));
         holders.iter().find_map(|holder| event.text(holder)).map(|t| bounded(&t))
     };
-    let key: Option<Vec<Arc<str>>> = spec.key.iter().map(value).collect();
+    // Not the text of any value, so that what has none is apart.
+    let none = || spec.null_group.then(|| Arc::from("\0"));
+    let key: Option<Vec<Arc<str>>> = spec.key.iter().map(|f| value(f).or_else(none)).collect();
     let Some(mut key) = key else {
         for member in &spec.members {
             *out.counts.missing_field.entry(*member).or_default() += 1;

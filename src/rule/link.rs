@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::correlation::{Correlation, CorrelationKind};
+use super::correlation::{Correlation, CorrelationKind, Windowing};
 use super::detection::{self, Expr};
 use super::diagnostic::{Code, Diagnostic, Place, Severity};
 use super::header::Header;
@@ -88,6 +88,12 @@ pub struct CorrelationRule {
     pub group_by: Vec<FieldPath>,
     /// Length of the closed window, microseconds.
     pub timespan_micros: i64,
+    /// How windows lie in time.
+    pub windowing: Windowing,
+    /// Whether events without a group-by field make a group of their own.
+    pub null_group: bool,
+    /// Least event time between two reports of one episode, microseconds, if the rule says.
+    pub update_micros: Option<i64>,
     /// Whether a finding alerts by itself.
     pub alerts: bool,
     /// Its family, by index.
@@ -103,6 +109,8 @@ pub struct Family {
     pub key: Vec<FieldPath>,
     /// Every field of an event that a member needs.
     pub fields: Vec<FieldPath>,
+    /// Whether a member takes events that lack a field of the key.
+    pub null_group: bool,
     /// Its members, by index.
     pub members: Vec<usize>,
 }
@@ -458,6 +466,9 @@ impl Linker<'_> {
             inputs,
             group_by: correlation.group_by,
             timespan_micros: correlation.timespan_micros,
+            windowing: correlation.windowing,
+            null_group: correlation.null_group,
+            update_micros: correlation.update_micros,
             alerts: true,
             family: 0,
         });
@@ -520,15 +531,14 @@ impl Linker<'_> {
         for rule in rules() {
             fields.extend(rule.group_by.iter().cloned());
             fields.extend(rule.inputs.iter().flat_map(|i| i.group_fields.iter().cloned()));
-            if let CorrelationKind::ValueCount { fields: values, .. } = &rule.kind {
-                fields.extend(values.iter().cloned());
-            }
+            fields.extend(rule.kind.fields().iter().cloned());
         }
         let mut names: Vec<&[u8]> = rules().map(|r| r.header.id.0.as_bytes()).collect();
         names.sort_unstable();
         names.extend(key.iter().map(|f| f.as_str().as_bytes()));
-        let id = hex(&stable_hash(&names)[..8]);
-        Family { id: id.into(), key, fields: fields.into_iter().collect(), members }
+        let id = hex(&stable_hash(&names)[..8]).into();
+        let null_group = rules().any(|r| r.null_group);
+        Family { id, key, fields: fields.into_iter().collect(), null_group, members }
     }
 }
 

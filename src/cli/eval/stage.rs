@@ -9,7 +9,7 @@ use super::input::{Chunk, Chunks};
 use super::lines::{self, DetectionLines};
 use super::output::{Run, Writer};
 use crate::alert;
-use crate::correlate::{Finding, Fold, Match};
+use crate::correlate::{Finding, Fold, FoldOptions, Match, Updates};
 use crate::decode::{Decoder, RejectCode};
 use crate::ids::Coordinate;
 use crate::pipeline::{Counts, Filter, FilterOutput, Record};
@@ -46,6 +46,8 @@ pub struct Totals {
     pub decoded: u64,
     pub untimed: u64,
     pub missing_field: u64,
+    pub no_number: u64,
+    pub overflow: u64,
 }
 
 /// What a worker made of a chunk.
@@ -212,6 +214,11 @@ fn lines_of(output: &mut FilterOutput, detection_lines: Option<&DetectionLines<'
     run
 }
 
+fn fold_options(revisions: bool) -> FoldOptions {
+    let updates = if revisions { Updates::All } else { Updates::None };
+    FoldOptions { updates, ..FoldOptions::default() }
+}
+
 /// Puts results together in the order of the input.
 struct Collector<'c, W: Write> {
     rules: Arc<RuleSet>,
@@ -229,7 +236,7 @@ impl<'c, W: Write> Collector<'c, W> {
             rules: Arc::clone(rules),
             options,
             writer,
-            fold: Fold::new(Arc::clone(rules), options.revisions),
+            fold: Fold::new(Arc::clone(rules), fold_options(options.revisions)),
             frontier: Frontier::default(),
             findings: Vec::new(),
             totals: Totals::default(),
@@ -286,8 +293,10 @@ impl<'c, W: Write> Collector<'c, W> {
         self.put_findings();
         self.writer.finish()?;
         let counts = self.fold.counts();
-        self.totals.late = counts.late.values().sum();
+        self.totals.late = counts.late_total();
         self.totals.missing_field += counts.missing_field.values().sum::<u64>();
+        self.totals.no_number = counts.no_number.values().sum();
+        self.totals.overflow = counts.overflow.values().sum();
         Ok(self.totals)
     }
 
@@ -422,7 +431,7 @@ correlation:
     /// Event by event through filter and fold, as slowly as can be said.
     fn findings_one_by_one(rules: &Arc<RuleSet>, text: &str) -> Vec<(usize, i64, u64)> {
         let mut worker = Worker::new(filter(rules, &options(1, true, true)), rules, None);
-        let mut fold = Fold::new(Arc::clone(rules), true);
+        let mut fold = Fold::new(Arc::clone(rules), fold_options(true));
         let (mut frontier, mut findings) = (Frontier::default(), Vec::new());
         for (line, payload) in text.lines().enumerate() {
             worker.at.offset = line as i64;
