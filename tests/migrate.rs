@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use watchfire::correlate::{Finding, Fold};
+use watchfire::correlate::{Finding, Fold, FoldOptions};
 use watchfire::decode::{Decoder, Format};
 use watchfire::ids::Coordinate;
 use watchfire::pipeline::{Filter, FilterOutput, Record};
@@ -145,7 +145,7 @@ fn alerts(rules: &str, events: &[(i64, &str)]) -> Vec<(Vec<String>, f64)> {
     let rules = Arc::new(rules);
     let decoder = Arc::new(Decoder::new(Format::Json, Vec::new()));
     let mut filter = Filter::new(Arc::clone(&rules), decoder);
-    let mut fold = Fold::new(rules, false);
+    let mut fold = Fold::new(rules, FoldOptions::default());
     let mut findings: Vec<Finding> = Vec::new();
     for (offset, (second, event)) in (0..).zip(events) {
         let at = &Coordinate { topic: "t".into(), partition: 0, offset };
@@ -163,8 +163,8 @@ fn alerts(rules: &str, events: &[(i64, &str)]) -> Vec<(Vec<String>, f64)> {
         fold.advance(time, &mut findings);
     }
     fold.finish(&mut findings);
-    let group = |f: &Finding| f.group.0.iter().map(ToString::to_string).collect();
-    findings.iter().map(|f| (group(f), f.episode.value as f64)).collect()
+    let group = |f: &Finding| f.group.0.iter().flatten().map(ToString::to_string).collect();
+    findings.iter().map(|f| (group(f), f.episode.value.to_float())).collect()
 }
 
 const HEAD: &str =

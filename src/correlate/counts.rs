@@ -6,8 +6,20 @@ use std::sync::Arc;
 use super::Match;
 use crate::ids::RuleId;
 
-/// Upper bounds of how late matches were, in seconds; the last class has none.
-pub const LATENESS_SECONDS: [i64; 10] = [1, 2, 5, 10, 30, 60, 300, 900, 3600, 21_600];
+/// Upper bounds of how late matches were, in seconds, and what they are called; the last class,
+/// `more`, has none.
+pub const LATENESS_SECONDS: [(i64, &str); 10] = [
+    (1, "1s"),
+    (2, "2s"),
+    (5, "5s"),
+    (10, "10s"),
+    (30, "30s"),
+    (60, "1m"),
+    (300, "5m"),
+    (900, "15m"),
+    (3600, "1h"),
+    (21_600, "6h"),
+];
 
 /// How many matches were late, by how much.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,12 +52,20 @@ pub struct FoldCounts {
     pub unknown_rule: u64,
 }
 
+impl Late {
+    /// How many there are in each class, with its name.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let names = LATENESS_SECONDS.iter().map(|(_, name)| *name).chain(["more"]);
+        names.zip(self.classes)
+    }
+}
+
 impl FoldCounts {
     /// Notes a late match and by how many microseconds.
     pub(super) fn late(&mut self, event: &Match, micros: i64) {
         let key = (Arc::clone(&event.at.topic), event.rule.clone());
         let late = self.late.entry(key).or_default();
-        let class = LATENESS_SECONDS.iter().position(|s| micros <= s * 1_000_000);
+        let class = LATENESS_SECONDS.iter().position(|(s, _)| micros <= s * 1_000_000);
         late.count += 1;
         late.micros = late.micros.saturating_add(micros.max(0).cast_unsigned());
         late.classes[class.unwrap_or(LATENESS_SECONDS.len())] += 1;

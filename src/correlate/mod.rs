@@ -22,7 +22,7 @@ use crate::ids::{Coordinate, GroupKey, RuleId};
 use crate::time::Timestamp;
 use crate::window::Episode;
 
-pub use counts::{FoldCounts, LATENESS_SECONDS, Late};
+pub use counts::{FoldCounts, Late};
 pub use explain::Explanation;
 pub use fold::{Fold, FoldOptions, Offered, Updates};
 pub use snapshot::SnapshotError;

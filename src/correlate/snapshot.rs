@@ -33,24 +33,29 @@ pub enum SnapshotError {
     },
 }
 
+/// A group: its values in one piece, and its window.
+type Kept<'s> = (Cow<'s, [u8]>, Cow<'s, Window>);
+/// Id and version of a rule.
+type Named<'s> = (Cow<'s, str>, Cow<'s, str>);
+
 /// A fold without its rules.
 #[derive(Serialize, Deserialize)]
 struct State<'s> {
     /// Ids and versions of the correlations, in their order.
-    rules: Vec<(Cow<'s, str>, Cow<'s, str>)>,
+    rules: Vec<Named<'s>>,
     watermark: Option<Timestamp>,
     places: Vec<(Arc<str>, i32)>,
     waiting: Vec<Cow<'s, Match>>,
-    groups: Vec<Vec<(Cow<'s, [u8]>, Cow<'s, Window>)>>,
+    groups: Vec<Vec<Kept<'s>>>,
     overflow_at: BTreeMap<usize, Timestamp>,
 }
 
-fn rules_of(rules: &RuleSet) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
+fn rules_of(rules: &RuleSet) -> Vec<Named<'_>> {
     let head = |h: &'_ crate::rule::Header| (h.id.0.to_string().into(), h.version.clone().into());
     rules.correlations.iter().map(|r| head(&r.header)).collect()
 }
 
-fn listed(rules: &[(Cow<'_, str>, Cow<'_, str>)]) -> String {
+fn listed(rules: &[Named<'_>]) -> String {
     rules.iter().map(|(id, version)| format!("{id}@{version}")).collect::<Vec<_>>().join(", ")
 }
 

@@ -23,6 +23,9 @@ pub struct Found {
 /// window said, by rule and group; last, on which way it came.
 type Rank = (i64, u8, (i32, i64, usize), (usize, Vec<Option<String>>), Vec<usize>);
 
+/// Time and place of a signal.
+type At = (i64, (i32, i64));
+
 /// A thing that reaches a correlation.
 #[derive(Clone, Debug)]
 struct Signal {
@@ -189,9 +192,9 @@ impl Out<'_> {
         let window = |i: usize| -> Vec<&Signal> {
             signals[..=i].iter().filter(|s| signals[i].time() - s.time() <= SPAN).collect()
         };
-        let mut began: Option<(usize, Vec<(i64, (i32, i64))>)> = None;
+        let mut began: Option<(usize, Vec<At>)> = None;
         let mut most = f64::MIN;
-        for i in 0..signals.len() {
+        for (i, signal) in signals.iter().enumerate() {
             let held = holds(self.spec, &window(i));
             let first = began.is_none() && held.is_some();
             if let (true, Some(behind)) = (first, &held) {
@@ -201,7 +204,7 @@ impl Out<'_> {
                 most = most.max(self.value_at(&window(i), held.as_deref()));
             }
             if held.is_some() {
-                self.say(&signals[i], first);
+                self.say(signal, first);
             }
         }
         let Some((i, behind)) = began else { return };
@@ -214,7 +217,7 @@ impl Out<'_> {
     }
 
     /// What the window that ends at a signal comes to.
-    fn value_at(&self, window: &[&Signal], held: Option<&[(i64, (i32, i64))]>) -> f64 {
+    fn value_at(&self, window: &[&Signal], held: Option<&[At]>) -> f64 {
         match self.spec.kind {
             // An order that is not complete at this signal comes to nothing.
             Kind::Ordered => held.map_or(0.0, |chain| chain.len() as f64),
@@ -285,7 +288,7 @@ impl Out<'_> {
 }
 
 /// Whether the condition holds for the window that ends with its last signal, and the signals behind it.
-fn holds(spec: &Spec, window: &[&Signal]) -> Option<Vec<(i64, (i32, i64))>> {
+fn holds(spec: &Spec, window: &[&Signal]) -> Option<Vec<At>> {
     let place = |s: &&Signal| (s.time(), s.at);
     match spec.kind {
         Kind::Count => {
@@ -377,7 +380,7 @@ fn names_hold(spec: &Spec, seen: &BTreeSet<usize>) -> bool {
 
 /// Of all ways to find the inputs in order, the last signal among them, that which starts last. All
 /// are tried.
-fn chain(spec: &Spec, window: &[&Signal]) -> Option<Vec<(i64, (i32, i64))>> {
+fn chain(spec: &Spec, window: &[&Signal]) -> Option<Vec<At>> {
     let last = window.last()?;
     let mut best: Option<Vec<&Signal>> = None;
     let mut open: Vec<Vec<&Signal>> = vec![Vec::new()];
