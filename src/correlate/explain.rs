@@ -29,9 +29,9 @@ impl Fold {
     pub fn explain(&self, rule: usize, group: &GroupKey) -> Option<Explanation> {
         let mut bytes = Vec::new();
         group.0.iter().for_each(|value| key::encode(value.as_deref(), &mut bytes));
-        let groups = self.groups.get(rule)?;
+        let groups = self.store.all().get(rule)?;
         let window = &groups.get(groups.find(&bytes)?)?.window;
-        let (kind, now) = (&self.plan.kinds[rule], self.watermark?);
+        let (kind, now) = (&self.plan.specs[rule].kind, self.watermark?);
         let rule = &self.plan.rules.correlations[rule];
         let standing = window.standing(kind, rule.timespan_micros, now);
         let id = |input: usize| self.plan.rules.header(rule.inputs[input].rule).id.to_string();

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::counts::FoldCounts;
-use super::groups::{Group, Groups};
+use super::groups::Group;
 use super::key::{self, Key};
 use super::plan::Plan;
-use super::timers::{Due, Timers};
+use super::store::{Applied, Bounds, Store};
+use super::timers::Due;
 use super::waiting::Waiting;
 use super::{Finding, Match, Overflow, value_of};
 use crate::decimal::Decimal;
@@ -18,7 +19,7 @@ use crate::limits::{
 };
 use crate::rule::{CorrelationKind, CorrelationRule, RuleRef, RuleSet};
 use crate::time::Timestamp;
-use crate::window::{Episode, Happening, Place, Places, ValueHash, Window, WindowKind};
+use crate::window::{Episode, Happening, Place, Places, ValueHash};
 
 /// When a running episode is reported again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,12 @@ impl Default for FoldOptions {
     }
 }
 
+impl FoldOptions {
+    fn bounds(&self) -> Bounds {
+        Bounds { rule_groups: self.rule_groups_max, groups: self.groups_max, bytes: self.bytes_max }
+    }
+}
+
 /// What became of a match that was offered.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Offered {
@@ -79,8 +86,7 @@ struct Signal<'s> {
 pub struct Fold {
     pub(super) plan: Arc<Plan>,
     pub(super) waiting: Waiting,
-    pub(super) groups: Vec<Groups>,
-    pub(super) timers: Timers,
+    pub(super) store: Store,
     pub(super) places: Places,
     pub(super) watermark: Option<Timestamp>,
     /// When refusing groups of a correlation was last reported.
@@ -88,8 +94,6 @@ pub struct Fold {
     overflows: Vec<Overflow>,
     options: FoldOptions,
     counts: FoldCounts,
-    /// Groups and bytes of all correlations together.
-    used: (usize, usize),
     /// Where the key of a group is written; used again and again.
     key: Vec<u8>,
 }
@@ -97,31 +101,19 @@ pub struct Fold {
 impl Fold {
     /// An empty state.
     pub fn new(rules: Arc<RuleSet>, options: FoldOptions) -> Self {
-        let groups = rules.correlations.iter().map(|_| Groups::default()).collect();
+        let store = Store::new(rules.correlations.len());
         Self {
             plan: Arc::new(Plan::new(rules)),
             waiting: Waiting::default(),
-            groups,
-            timers: Timers::default(),
+            store,
             places: Places::default(),
             watermark: None,
             overflow_at: BTreeMap::new(),
             overflows: Vec::new(),
             options,
             counts: FoldCounts::default(),
-            used: (0, 0),
             key: Vec::new(),
         }
-    }
-
-    /// Works on the groups of a correlation, and keeps account.
-    pub(super) fn of<T>(&mut self, index: usize, work: impl FnOnce(&mut Groups) -> T) -> T {
-        let groups = &mut self.groups[index];
-        let before = (groups.len(), groups.bytes());
-        let result = work(groups);
-        self.used.0 = self.used.0 + groups.len() - before.0;
-        self.used.1 = self.used.1 + groups.bytes() - before.1;
-        result
     }
 
     /// What could not be used so far.
@@ -131,17 +123,17 @@ impl Fold {
 
     /// How many groups hold state.
     pub fn groups(&self) -> usize {
-        self.used.0
+        self.store.used().0
     }
 
     /// Groups and bytes of each correlation, by index.
     pub fn usage(&self) -> impl Iterator<Item = (usize, usize)> {
-        self.groups.iter().map(|g| (g.len(), g.bytes()))
+        self.store.all().iter().map(|g| (g.len(), g.bytes()))
     }
 
     /// About how many bytes all groups take.
     pub fn bytes(&self) -> usize {
-        self.used.1
+        self.store.used().1
     }
 
     /// How many matches wait for the watermark.
@@ -151,7 +143,7 @@ impl Fold {
 
     /// How many groups are to end at some time: as many as there are.
     pub fn timers(&self) -> usize {
-        self.timers.len()
+        self.store.timers()
     }
 
     /// Correlations that had to refuse groups, since this was last asked; each at most once an hour of
@@ -250,27 +242,15 @@ impl Fold {
         signal: &Signal<'_>,
         out: &mut Vec<Finding>,
     ) {
-        let (rule, kind) = (&plan.rules.correlations[index], &plan.kinds[index]);
-        let known = self.groups[index].find(key);
-        if known.is_none() && self.is_full(index) {
+        let applied = self.store.apply(index, &plan.specs, &self.options.bounds(), key, what);
+        let Some(Applied { group, change, before }) = applied else {
             return self.refuse(index, what.time);
-        }
-        let changed = self.of(index, |groups| {
-            let number = known.unwrap_or_else(|| groups.insert(key, Window::new(kind)));
-            groups.change(number, |group| {
-                let ended = may_end_within(kind, &group.window);
-                (number, group.window.apply(kind, rule.timespan_micros, what), ended)
-            })
-        });
-        let Some((number, change, ended)) = changed else { return };
-        if let Some(due) = due(plan, &self.groups, index as u32, number).filter(|_| known.is_none())
-        {
-            self.timers.arm(due);
-        }
-        self.report_ended(index, rule, number, ended, out);
-        let first = change.episode && self.report_grown(index, rule, number, signal, out);
+        };
+        let rule = &plan.rules.correlations[index];
+        self.report_ended(index, rule, group, before, out);
+        let first = change.episode && self.report_grown(index, rule, group, signal, out);
         if change.holds && !plan.targets(RuleRef::Correlation(index)).is_empty() {
-            let Some(group) = self.groups[index].get(number) else { return };
+            let Some(group) = self.store.get(index, group) else { return };
             let values = values_above(rule, &group.key, signal.values);
             let above = Signal { values: &values, first, ..*signal };
             self.spread(plan, index, &above, out);
@@ -284,18 +264,13 @@ impl Fold {
         }
     }
 
-    fn is_full(&self, index: usize) -> bool {
-        self.groups[index].len() >= self.options.rule_groups_max
-            || self.groups() >= self.options.groups_max
-            || self.bytes() >= self.options.bytes_max
-    }
-
     fn refuse(&mut self, index: usize, time: Timestamp) {
         *self.counts.overflow.entry(index).or_default() += 1;
         let reported = self.overflow_at.get(&index);
         if reported.is_none_or(|t| time.since(*t) >= OVERFLOW_REPORT_MICROS) {
             self.overflow_at.insert(index, time);
-            let (groups, bytes) = (self.groups[index].len(), self.groups[index].bytes());
+            let held = &self.store.all()[index];
+            let (groups, bytes) = (held.len(), held.bytes());
             self.overflows.push(Overflow { rule: index, time, groups, bytes });
         }
     }
@@ -310,8 +285,7 @@ impl Fold {
         out: &mut Vec<Finding>,
     ) -> bool {
         let updates = self.updates(rule);
-        let changed = self.groups[index].change(number, |group| {
-            let episode = group.window.episode_mut()?;
+        let changed = self.store.episode(index, number, |episode| {
             let wanted = episode.revision == 1
                 || match updates {
                     Updates::None => false,
@@ -324,7 +298,7 @@ impl Fold {
             wanted.then(|| (episode.revision == 1, episode.clone()))
         });
         let Some((first, episode)) = changed.flatten() else { return false };
-        let Some(group) = self.groups[index].get(number) else { return first };
+        let Some(group) = self.store.get(index, number) else { return first };
         out.push(self.finding(index, &group.key, episode, Some(signal.at)));
         first
     }
@@ -346,7 +320,7 @@ impl Fold {
         out: &mut Vec<Finding>,
     ) {
         let Some(mut before) = before else { return };
-        let Some(group) = self.groups[index].get(number) else { return };
+        let Some(group) = self.store.get(index, number) else { return };
         let goes_on = group.window.episode().is_some_and(|e| e.began == before.began);
         let grew = before.reported < before.revision;
         if !goes_on && grew && matches!(self.updates(rule), Updates::Every(_)) {
@@ -371,23 +345,15 @@ impl Fold {
 
     /// Ends every group whose deadline lies before `time`.
     fn run_timers_before(&mut self, plan: &Plan, time: Timestamp, out: &mut Vec<Finding>) {
-        loop {
-            let groups = &self.groups;
-            let find = |rule: u32, number: u32| due(plan, groups, rule, number);
-            let Some(popped) = self.timers.pop_before(time, find) else { return };
-            match due(plan, &self.groups, popped.rule, popped.group) {
-                Some(later) if later.deadline > popped.deadline => self.timers.arm(later),
-                Some(_) => self.end(plan, &popped, out),
-                None => {}
-            }
+        while let Some((due, group)) = self.store.end_before(time, &plan.specs) {
+            self.end(plan, &due, group, out);
         }
     }
 
-    fn end(&mut self, plan: &Plan, due: &Due, out: &mut Vec<Finding>) {
+    fn end(&mut self, plan: &Plan, due: &Due, group: Group, out: &mut Vec<Finding>) {
         let index = due.rule as usize;
         let rule = &plan.rules.correlations[index];
-        let removed = self.of(index, |groups| groups.remove(due.group));
-        let Some(Group { key, mut window, .. }) = removed else { return };
+        let Group { key, mut window, .. } = group;
         if let Some(episode) = window.episode().filter(|e| e.reported < e.revision)
             && matches!(self.updates(rule), Updates::Every(_))
         {
@@ -395,9 +361,8 @@ impl Fold {
             episode.reported = episode.revision;
             out.push(self.finding(index, &key, episode, None));
         }
-        let Some(mut episode) = window.close(&plan.kinds[index], rule.timespan_micros) else {
-            return;
-        };
+        let spec = &plan.specs[index];
+        let Some(mut episode) = window.close(&spec.kind, spec.timespan) else { return };
         episode.reported = episode.revision;
         let place = episode.evidence.latest().unwrap_or_default();
         let finding = self.finding(index, &key, episode, None);
@@ -410,20 +375,6 @@ impl Fold {
         }
         out.push(finding);
     }
-}
-
-/// When a group really ends.
-fn due(plan: &Plan, groups: &[Groups], rule: u32, number: u32) -> Option<Due> {
-    let index = rule as usize;
-    let group = groups.get(index)?.get(number)?;
-    let timespan = plan.rules.correlations[index].timespan_micros;
-    let deadline = group.window.deadline(&plan.kinds[index], timespan);
-    Some(Due { deadline, rule, key: group.key.clone(), group: number })
-}
-
-/// Episodes of most windows end with the window; those of a spike may end before.
-fn may_end_within(kind: &WindowKind, window: &Window) -> Option<Box<Episode>> {
-    matches!(kind, WindowKind::Spike { .. }).then(|| window.episode().cloned().map(Box::new))?
 }
 
 /// Why a signal cannot be counted or measured.

@@ -11,6 +11,9 @@ mod groups;
 mod key;
 mod plan;
 mod snapshot;
+mod store;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod waiting;
 
@@ -26,6 +29,7 @@ pub use counts::{FoldCounts, Late};
 pub use explain::Explanation;
 pub use fold::{Fold, FoldOptions, Offered, Updates};
 pub use snapshot::SnapshotError;
+pub use store::{Applied, Bounds, Spec, Store};
 use waiting::Waiting;
 
 /// One match of a rule that feeds correlations: what travels from the first stage to the second.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use super::store::Spec;
 use crate::limits::{DISTINCT_EXACT_MAX, GROUP_ENTRIES_MAX};
 use crate::rule::{
     Comparison, CorrelationKind, CorrelationRule, Occurrence, RuleRef, RuleSet, Threshold,
@@ -27,7 +28,7 @@ pub struct Plan {
     /// The rules.
     pub rules: Arc<RuleSet>,
     /// How the windows of each correlation work.
-    pub kinds: Vec<WindowKind>,
+    pub specs: Vec<Spec>,
     /// Whether a correlation counts the episodes of one below; others look at every event at which the
     /// one below holds.
     pub counts: Vec<bool>,
@@ -54,7 +55,7 @@ impl Plan {
         let detections = rules.detections.iter().enumerate();
         let families = rules.families.iter().enumerate();
         Self {
-            kinds: rules.correlations.iter().map(window_kind).collect(),
+            specs: rules.correlations.iter().map(spec).collect(),
             counts: rules.correlations.iter().map(counts).collect(),
             of_detection,
             of_correlation,
@@ -84,6 +85,10 @@ fn counts(rule: &CorrelationRule) -> bool {
         rule.kind,
         CorrelationKind::EventCount(_) | CorrelationKind::Value { .. } | CorrelationKind::Spike(_)
     )
+}
+
+fn spec(rule: &CorrelationRule) -> Spec {
+    Spec { kind: window_kind(rule), timespan: rule.timespan_micros }
 }
 
 /// How a correlation's windows work. Sliding windows answer at every event, so they are for conditions

@@ -10,8 +10,6 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::fold::{Fold, FoldOptions};
-use super::key::Key;
-use super::timers::Due;
 use super::{Match, Waiting};
 use crate::rule::RuleSet;
 use crate::time::Timestamp;
@@ -67,7 +65,7 @@ impl Fold {
     pub fn snapshot(&self) -> Result<Vec<u8>, serde_json::Error> {
         let mut waiting: Vec<_> = self.waiting.iter().map(Cow::Borrowed).collect();
         waiting.sort_by(|a, b| Waiting::order(a, b));
-        let groups = self.groups.iter().map(|groups| {
+        let groups = self.store.all().iter().map(|groups| {
             let mut all: Vec<_> = groups
                 .iter()
                 .map(|(_, g)| (Cow::Borrowed(g.key.bytes()), Cow::Borrowed(&g.window)))
@@ -106,16 +104,9 @@ impl Fold {
         state.waiting.into_iter().for_each(|m| fold.waiting.push(m.into_owned()));
         for (index, groups) in state.groups.into_iter().enumerate() {
             for (key, window) in groups {
-                fold.put_back(index, &key, window.into_owned());
+                fold.store.restore(index, &fold.plan.specs, &key, window.into_owned());
             }
         }
         Ok(fold)
-    }
-
-    fn put_back(&mut self, index: usize, key: &[u8], window: Window) {
-        let timespan = self.plan.rules.correlations[index].timespan_micros;
-        let deadline = window.deadline(&self.plan.kinds[index], timespan);
-        let group = self.of(index, |groups| groups.insert(key, window));
-        self.timers.arm(Due { deadline, rule: index as u32, key: Key::of(key), group });
     }
 }
