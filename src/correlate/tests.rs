@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Finding, Fold, FoldOptions, Match, Offered, SnapshotError, Updates};
 use crate::ids::{Coordinate, GroupKey, RuleId};
+use crate::limits::CORRELATION_DEPTH_MAX;
 use crate::rule::{RuleSet, Severity};
 use crate::time::Timestamp;
 
@@ -281,4 +282,28 @@ fn a_snapshot_is_for_the_same_rules() {
     assert!(matches!(refused, Err(SnapshotError::OtherRules { .. })));
     let refused = Fold::restore(Arc::clone(&d.rules), FoldOptions::default(), b"{}");
     assert!(matches!(refused, Err(SnapshotError::Shape(_))));
+}
+
+#[test]
+fn a_chain_may_be_as_deep_as_the_limit_and_no_deeper() {
+    let chain = |length: usize| -> String {
+        // The last is written first, so that each needs a round of its own.
+        let one = |i: usize| {
+            let below = if i == 0 { "a".to_owned() } else { format!("c{}", i - 1) };
+            rule(&format!("c{i}"), "event_count", "condition: {gte: 1}")
+                .replace("rules: [a, b]", &format!("rules: [{below}]"))
+        };
+        (0..length).rev().map(one).collect()
+    };
+    let mut d = Driver::new(&chain(CORRELATION_DEPTH_MAX), FoldOptions::default());
+    d.event("a", 0.0, "ann", "");
+    d.fold.finish(&mut d.found);
+    assert_eq!(d.found.len(), CORRELATION_DEPTH_MAX, "each of them fires");
+    let file: Arc<str> = "r.yml".into();
+    let text = format!("{BASES}{}", chain(CORRELATION_DEPTH_MAX + 2));
+    let (rules, found) = RuleSet::compile([(&file, text.as_str())]);
+    assert_eq!(rules.correlations.len(), CORRELATION_DEPTH_MAX);
+    let errors = || found.iter().filter(|d| d.severity == Severity::Error);
+    let deep = errors().filter(|d| d.to_string().contains("deeper than 128")).count();
+    assert_eq!((deep, errors().count()), (1, 2), "{found:#?}");
 }

@@ -211,6 +211,7 @@ impl RuleSet {
             set: Self::default(),
             trees: Vec::new(),
             pending: Vec::new(),
+            depths: Vec::new(),
             filters: Vec::new(),
             referenced: BTreeSet::new(),
             options,
@@ -244,6 +245,8 @@ struct Linker<'d> {
     set: RuleSet,
     trees: Vec<RuleTree>,
     pending: Vec<(Header, Correlation)>,
+    /// Of each correlation that is linked, in their order.
+    depths: Vec<usize>,
     filters: Vec<FilterTree>,
     referenced: BTreeSet<RuleRef>,
     options: &'d Options,
@@ -408,18 +411,20 @@ impl Linker<'_> {
     }
 
     /// Links correlations in rounds: each round takes those whose rules are all there. What is left
-    /// refers to something missing, or to itself.
+    /// refers to something missing, to itself, or stands on too many others.
     fn correlate(&mut self) {
-        for _ in 0..CORRELATION_DEPTH_MAX {
+        loop {
             let before = self.pending.len();
             for (header, correlation) in std::mem::take(&mut self.pending) {
                 let refs: Option<Vec<RuleRef>> =
                     correlation.rules.iter().map(|k| self.find(&k.text)).collect();
-                match refs {
+                let depth = refs.iter().flatten().map(|r| self.depth(*r)).max().unwrap_or_default();
+                match refs.filter(|_| depth < CORRELATION_DEPTH_MAX) {
                     Some(refs) => {
                         let heads = refs.iter().map(|r| self.set.header(*r));
                         let found = reference::by_title(&header, &correlation, heads);
                         self.diagnostics.extend(found);
+                        self.depths.push(depth + 1);
                         self.add(header, correlation, &refs);
                     }
                     None => self.pending.push((header, correlation)),
@@ -435,6 +440,14 @@ impl Linker<'_> {
             heads.chain(self.set.correlations.iter().map(|r| &r.header)).collect();
         let found = reference::unresolved(&self.pending, &loaded, &heads);
         self.diagnostics.extend(found);
+    }
+
+    /// How many correlations stand on each other up to a rule; none for a detection.
+    fn depth(&self, rule: RuleRef) -> usize {
+        match rule {
+            RuleRef::Detection(_) => 0,
+            RuleRef::Correlation(i) => self.depths[i],
+        }
     }
 
     /// By id, then by name, then (as some public rules do) by title.
