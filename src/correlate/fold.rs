@@ -7,7 +7,7 @@ use super::counts::FoldCounts;
 use super::groups::Group;
 use super::key::{self, Key};
 use super::plan::Plan;
-use super::store::{Applied, Bounds, Store};
+use super::store::{Applied, Bounds, Store, TOUCHED};
 use super::timers::Due;
 use super::waiting::Waiting;
 use super::{Finding, Match, Overflow, value_of};
@@ -94,9 +94,14 @@ pub struct Fold {
     overflows: Vec<Overflow>,
     options: FoldOptions,
     counts: FoldCounts,
-    /// Where the key of a group is written; used again and again.
+    /// Where the key of a group is written; used again and again, as are those below.
     key: Vec<u8>,
+    batch: Vec<Match>,
+    wanted: Vec<(usize, u32)>,
 }
+
+/// Fewer matches at a time are not worth the trouble of bringing their groups near.
+const TOUCH_FROM: usize = 4;
 
 impl Fold {
     /// An empty state.
@@ -113,6 +118,8 @@ impl Fold {
             options,
             counts: FoldCounts::default(),
             key: Vec::new(),
+            batch: Vec::new(),
+            wanted: Vec::new(),
         }
     }
 
@@ -178,11 +185,43 @@ impl Fold {
         }
         self.watermark = Some(watermark);
         let plan = Arc::clone(&self.plan);
-        for event in self.waiting.take_before(watermark, &mut self.counts.duplicates) {
-            self.run_timers_before(&plan, event.time, out);
-            self.take(&plan, &event, out);
+        let mut batch = std::mem::take(&mut self.batch);
+        loop {
+            let next = || self.waiting.pop_before(watermark, &mut self.counts.duplicates);
+            batch.extend(std::iter::from_fn(next).take(TOUCHED / 2));
+            if batch.is_empty() {
+                break;
+            }
+            self.touch(&plan, &batch);
+            for event in batch.drain(..) {
+                self.run_timers_before(&plan, event.time, out);
+                self.take(&plan, &event, out);
+            }
         }
+        self.batch = batch;
         self.run_timers_before(&plan, watermark, out);
+    }
+
+    /// Has the groups of the next few matches brought near.
+    fn touch(&mut self, plan: &Plan, batch: &[Match]) {
+        if batch.len() < TOUCH_FROM {
+            return;
+        }
+        let mut wanted = std::mem::take(&mut self.wanted);
+        for event in batch {
+            let Some((rule, family)) = plan.find(&event.rule.0, &event.family) else { continue };
+            for target in plan.targets(RuleRef::Detection(rule)) {
+                let rule = &plan.rules.correlations[target.rule];
+                self.key.clear();
+                let of_family = rule.family == family;
+                if of_family && group_of(rule, target.input, &event.values, &mut self.key) {
+                    wanted.push((target.rule, self.store.hash(target.rule, &self.key)));
+                }
+            }
+        }
+        wanted.chunks(TOUCHED).for_each(|chunk| self.store.touch(chunk));
+        wanted.clear();
+        self.wanted = wanted;
     }
 
     /// Lets everything that waits happen, as if all sources had ended.
@@ -383,6 +422,20 @@ enum Unusable {
     NoNumber,
 }
 
+/// Writes the group that values belong to; false when they lack a group-by field.
+fn group_of(
+    rule: &CorrelationRule,
+    input: usize,
+    values: &[(Arc<str>, Arc<str>)],
+    into: &mut Vec<u8>,
+) -> bool {
+    rule.inputs[input].group_fields.iter().all(|field| {
+        let value = value_of(values, field.as_str());
+        key::encode(value.map(|v| &**v), into);
+        value.is_some() || rule.null_group
+    })
+}
+
 /// What a signal is to a correlation; the group that it belongs to is written into `key`.
 fn happening(
     rule: &CorrelationRule,
@@ -390,12 +443,8 @@ fn happening(
     signal: &Signal<'_>,
     key: &mut Vec<u8>,
 ) -> Result<Happening, Unusable> {
-    for field in &rule.inputs[input].group_fields {
-        let value = value_of(signal.values, field.as_str());
-        if value.is_none() && !rule.null_group {
-            return Err(Unusable::Missing);
-        }
-        key::encode(value.map(|v| &**v), key);
+    if !group_of(rule, input, signal.values, key) {
+        return Err(Unusable::Missing);
     }
     let mut what = Happening::plain(signal.time, signal.place, input);
     match &rule.kind {

@@ -19,7 +19,7 @@ const APART_BYTES: usize = 24;
 pub struct Group {
     /// Its values.
     pub key: Key,
-    hash: u32,
+    pub(super) hash: u32,
     /// What it remembers.
     pub window: Window,
 }
@@ -63,9 +63,19 @@ impl Groups {
         self.bytes
     }
 
+    /// What a key is looked up by.
+    pub fn hash(&self, key: &[u8]) -> u32 {
+        self.hasher.hash_one(key) as u32
+    }
+
+    /// The number of a group that may have a key of that hash, without a look at the group.
+    pub fn candidate(&self, hash: u32) -> Option<u32> {
+        self.index.find(spread(hash), |_| true).copied()
+    }
+
     /// The number of the group with that key.
     pub fn find(&self, key: &[u8]) -> Option<u32> {
-        let hash = self.hasher.hash_one(key) as u32;
+        let hash = self.hash(key);
         let same = |number: &u32| {
             self.get(*number).is_some_and(|g| g.hash == hash && g.key.bytes() == key)
         };
@@ -79,7 +89,7 @@ impl Groups {
 
     /// Adds a group that is not there yet; gives its number.
     pub fn insert(&mut self, key: &[u8], window: Window) -> u32 {
-        let hash = self.hasher.hash_one(key) as u32;
+        let hash = self.hash(key);
         let group = Group { key: Key::of(key), hash, window };
         self.bytes += size_of::<Group>() + APART_BYTES + group.key.heap() + group.window.bytes();
         let number = self.put(group);

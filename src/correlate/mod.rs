@@ -29,7 +29,7 @@ pub use counts::{FoldCounts, Late};
 pub use explain::Explanation;
 pub use fold::{Fold, FoldOptions, Offered, Updates};
 pub use snapshot::SnapshotError;
-pub use store::{Applied, Bounds, Spec, Store};
+pub use store::{Applied, Bounds, Spec, Store, TOUCHED};
 use waiting::Waiting;
 
 /// One match of a rule that feeds correlations: what travels from the first stage to the second.

@@ -4,9 +4,13 @@
 //! too much does not enter, and the caller says so.
 
 use super::groups::{Group, Groups};
+use super::key::Key;
 use super::timers::{Due, Timers};
 use crate::time::Timestamp;
 use crate::window::{Change, Episode, Happening, Window, WindowKind};
+
+/// How many happenings can be [touched](Store::touch) at a time.
+pub const TOUCHED: usize = 64;
 
 /// How the windows of one correlation work.
 #[derive(Clone, Debug)]
@@ -107,12 +111,31 @@ impl Store {
             });
             (group, applied)
         });
-        if known.is_none()
-            && let Some(due) = due(&self.groups, rule, group, specs)
-        {
-            self.timers.arm(due);
+        if known.is_none() {
+            self.arm(rule, group, specs);
         }
         applied.map(|(change, before)| Applied { group, change, before })
+    }
+
+    /// What a group of a correlation is looked up by.
+    pub fn hash(&self, rule: usize, key: &[u8]) -> u32 {
+        self.groups.get(rule).map_or(0, |groups| groups.hash(key))
+    }
+
+    /// Has what happenings to come will need brought near: each a correlation and the hash of a key.
+    ///
+    /// Among millions of groups nearly every step to one (index, group, what it remembers) waits for
+    /// memory, one after the other. Taken one step for all of them at a time, they wait together.
+    pub fn touch(&self, wanted: &[(usize, u32)]) {
+        let mut candidates = [None; TOUCHED];
+        for (candidate, (rule, hash)) in candidates.iter_mut().zip(wanted) {
+            *candidate = self.groups[*rule].candidate(*hash).map(|number| (*rule, number));
+        }
+        let found = || candidates.iter().flatten().filter_map(|(rule, n)| self.get(*rule, *n));
+        let groups = found().fold(0, |all, group| all ^ u64::from(group.hash));
+        let windows = found().fold(0, |all, group| all ^ group.window.touch());
+        // The answer is of no use; that it was asked is.
+        std::hint::black_box(groups ^ windows);
     }
 
     fn is_full(&self, rule: usize, bounds: &Bounds) -> bool {
@@ -136,13 +159,13 @@ impl Store {
     pub fn end_before(&mut self, time: Timestamp, specs: &[Spec]) -> Option<(Due, Group)> {
         loop {
             let Self { timers, groups, .. } = self;
-            let find = |rule: u32, group: u32| due(groups, rule as usize, group, specs);
+            let find = |rule: u32, group: u32| end(groups, rule as usize, group, specs);
             let popped = timers.pop_before(time, find)?;
-            let rule = popped.rule as usize;
-            match due(&self.groups, rule, popped.group, specs) {
-                Some(later) if later.deadline > popped.deadline => self.timers.arm(later),
+            let (rule, group) = (popped.rule as usize, popped.group);
+            match end(&self.groups, rule, group, specs) {
+                Some((later, _)) if later > popped.deadline => self.arm(rule, group, specs),
                 Some(_) => {
-                    if let Some(group) = self.of(rule, |groups| groups.remove(popped.group)) {
+                    if let Some(group) = self.of(rule, |groups| groups.remove(group)) {
                         return Some((popped, group));
                     }
                 }
@@ -151,20 +174,28 @@ impl Store {
         }
     }
 
+    fn arm(&mut self, rule: usize, group: u32, specs: &[Spec]) {
+        if let Some((deadline, key)) = end(&self.groups, rule, group, specs) {
+            self.timers.arm(rule as u32, group, deadline, || key.clone());
+        }
+    }
+
     /// Puts a group back as it was.
     pub fn restore(&mut self, rule: usize, specs: &[Spec], key: &[u8], window: Window) {
         let group = self.of(rule, |groups| groups.insert(key, window));
-        if let Some(due) = due(&self.groups, rule, group, specs) {
-            self.timers.arm(due);
-        }
+        self.arm(rule, group, specs);
     }
 }
 
-/// When a group really ends, with what orders it among others.
-fn due(groups: &[Groups], rule: usize, group: u32, specs: &[Spec]) -> Option<Due> {
+/// When a group really ends, and its key.
+fn end<'g>(
+    groups: &'g [Groups],
+    rule: usize,
+    group: u32,
+    specs: &[Spec],
+) -> Option<(Timestamp, &'g Key)> {
     let (found, spec) = (groups.get(rule)?.get(group)?, specs.get(rule)?);
-    let deadline = found.window.deadline(&spec.kind, spec.timespan);
-    Some(Due { deadline, rule: rule as u32, key: found.key.clone(), group })
+    Some((found.window.deadline(&spec.kind, spec.timespan), &found.key))
 }
 
 /// Episodes of most windows end with the window; those of a spike may end before.

@@ -11,6 +11,9 @@ use crate::time::Timestamp;
 
 const TICK_MICROS: i64 = 1_000_000;
 
+/// Groups that are looked at together when their second comes.
+const NEAR: usize = 64;
+
 /// A group that ends, and when: ordered by time, then by what is the same everywhere.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Due {
@@ -51,24 +54,25 @@ impl Timers {
         self.len
     }
 
-    /// Adds the entry of a group.
-    pub fn arm(&mut self, due: Due) {
+    /// Adds the entry of a group of a correlation that ends then; its key is only asked for when the
+    /// exact order matters by now.
+    pub fn arm(&mut self, rule: u32, group: u32, deadline: Timestamp, key: impl FnOnce() -> Key) {
         self.len += 1;
-        let tick = due.deadline.0.div_euclid(TICK_MICROS);
+        let tick = deadline.0.div_euclid(TICK_MICROS);
         if tick < self.opened {
-            self.next = self.next.min(due.deadline);
-            self.open.insert(due);
+            self.next = self.next.min(deadline);
+            self.open.insert(Due { deadline, rule, key: key(), group });
         } else {
             self.next = self.next.min(Timestamp(tick.saturating_mul(TICK_MICROS)));
-            self.ticks.entry(tick).or_default().push((due.rule, due.group));
+            self.ticks.entry(tick).or_default().push((rule, group));
         }
     }
 
-    /// Takes out the first that ends before `time`. `find` says when a group really ends.
-    pub fn pop_before(
+    /// Takes out the first that ends before `time`. `find` says when a group really ends, and its key.
+    pub fn pop_before<'k>(
         &mut self,
         time: Timestamp,
-        find: impl Fn(u32, u32) -> Option<Due>,
+        find: impl Fn(u32, u32) -> Option<(Timestamp, &'k Key)>,
     ) -> Option<Due> {
         while self.next < time {
             let first = self.ticks.first_key_value().map(|(tick, _)| *tick);
@@ -91,12 +95,22 @@ impl Timers {
         None
     }
 
-    fn open_tick(&mut self, tick: i64, find: &impl Fn(u32, u32) -> Option<Due>) {
+    fn open_tick<'k>(
+        &mut self,
+        tick: i64,
+        find: &impl Fn(u32, u32) -> Option<(Timestamp, &'k Key)>,
+    ) {
         self.opened = tick.saturating_add(1);
-        for (rule, group) in self.ticks.remove(&tick).unwrap_or_default() {
-            self.len -= 1;
-            if let Some(due) = find(rule, group) {
-                self.arm(due);
+        let entries = self.ticks.remove(&tick).unwrap_or_default();
+        for chunk in entries.chunks(NEAR) {
+            // All at once, so that they wait for memory together.
+            let deadline = |(rule, group): &(u32, u32)| find(*rule, *group).map(|(t, _)| t);
+            std::hint::black_box(chunk.iter().filter_map(deadline).max());
+            for (rule, group) in chunk {
+                self.len -= 1;
+                if let Some((deadline, key)) = find(*rule, *group) {
+                    self.arm(*rule, *group, deadline, || key.clone());
+                }
             }
         }
     }

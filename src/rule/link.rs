@@ -109,6 +109,10 @@ pub struct Family {
     pub key: Vec<FieldPath>,
     /// Every field of an event that a member needs.
     pub fields: Vec<FieldPath>,
+    /// Their names, to be shared by all matches.
+    pub names: Vec<Arc<str>>,
+    /// Where the fields of the key are among them.
+    pub key_places: Vec<usize>,
     /// Whether a member takes events that lack a field of the key.
     pub null_group: bool,
     /// Its members, by index.
@@ -551,7 +555,10 @@ impl Linker<'_> {
         names.extend(key.iter().map(|f| f.as_str().as_bytes()));
         let id = hex(&stable_hash(&names)[..8]).into();
         let null_group = rules().any(|r| r.null_group);
-        Family { id, key, fields: fields.into_iter().collect(), null_group, members }
+        let fields: Vec<FieldPath> = fields.into_iter().collect();
+        let names = fields.iter().map(|f| f.as_str().into()).collect();
+        let key_places = key.iter().filter_map(|k| fields.iter().position(|f| f == k)).collect();
+        Family { id, key, fields, names, key_places, null_group, members }
     }
 }
 

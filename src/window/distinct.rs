@@ -41,7 +41,7 @@ pub struct DistinctWindow {
 }
 
 /// From so many values on they are looked up by hash, no longer one by one.
-const MANY: usize = 48;
+const MANY: usize = 128;
 
 /// An estimate is made anew once for so many events.
 const ESTIMATE_EVENTS: u64 = 256;

@@ -203,7 +203,7 @@ impl Window {
         let latest = match (self, kind) {
             (Self::Pane(w), WindowKind::Pane(kind)) => return w.deadline(kind.extent, timespan),
             (Self::Spike(w), kind) => return w.forgotten_at(kind),
-            (Self::Count(w), _) => w.stamps.nth_back(1, timespan).unwrap_or(Timestamp::MIN),
+            (Self::Count(w), _) => w.stamps.last(),
             (Self::Distinct(w), _) => w.latest_time(),
             (Self::Sum(w), _) => w.latest_time(),
             (Self::Temporal(w), _) => w.latest_time(),
@@ -245,6 +245,17 @@ impl Window {
             }
             (Self::Spike(w), kind) => Standing { trip: w.trip(kind), ..number(w.count()) },
             (Self::Pane(_), _) => Standing::default(),
+        }
+    }
+
+    /// Reads a word of what the next happening will need, so that it is near by then.
+    pub fn touch(&self) -> u64 {
+        match self {
+            Self::Count(w) => w.stamps.touch() ^ w.episode.as_ref().map_or(0, |e| e.revision),
+            Self::Distinct(w) => w.latest_time().0.cast_unsigned(),
+            Self::Sum(w) => w.latest_time().0.cast_unsigned(),
+            Self::Temporal(w) => w.latest_time().0.cast_unsigned(),
+            Self::Ordered(_) | Self::Pane(_) | Self::Spike(_) => self.bytes() as u64,
         }
     }
 

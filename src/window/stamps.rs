@@ -15,6 +15,7 @@ pub struct Stamps {
     /// Time (one word, or two when wide), then place (two).
     words: Vec<u32>,
     base: Timestamp,
+    last: Timestamp,
 }
 
 /// Words of one entry when times do not fit into one.
@@ -24,6 +25,9 @@ const NARROW: usize = 3;
 /// A full list drops entries from its front when they are this part of it, so that moving the rest up
 /// costs no more than a few words for each event.
 const SLACK: usize = 4;
+
+/// A full list grows by so many entries at least.
+const GROWTH: usize = 2;
 
 /// So few entries are moved up whenever there is anything to drop.
 const FEW: usize = 16;
@@ -53,6 +57,11 @@ impl Stamps {
         entries.map(|e| (self.time(e), Place::of_words([e[e.len() - 2], e[e.len() - 1]])))
     }
 
+    /// The time of the last entry that was added.
+    pub fn last(&self) -> Timestamp {
+        self.last
+    }
+
     /// The time of the `n`-th entry from the end, the last being the first.
     pub fn nth_back(&self, n: usize, timespan: i64) -> Option<Timestamp> {
         let stride = Self::stride(timespan);
@@ -68,6 +77,7 @@ impl Stamps {
         if self.words.is_empty() {
             self.base = time;
         }
+        self.last = time;
         let micros = time.since(self.base).cast_unsigned();
         if stride == WIDE {
             self.words.push((micros >> 32) as u32);
@@ -98,7 +108,7 @@ impl Stamps {
             self.rebase(timespan);
         }
         if self.words.len() + stride > self.words.capacity() {
-            self.words.reserve_exact((len / SLACK).max(1) * stride);
+            self.words.reserve_exact((len / SLACK).max(GROWTH) * stride);
         }
     }
 
@@ -109,6 +119,11 @@ impl Stamps {
         let moved = oldest.since(self.base) as u32;
         self.words.chunks_exact_mut(stride).for_each(|e| e[0] -= moved);
         self.base = oldest;
+    }
+
+    /// The last word.
+    pub(super) fn touch(&self) -> u64 {
+        self.words.last().copied().unwrap_or_default().into()
     }
 
     /// Bytes on the heap.
