@@ -31,7 +31,7 @@ impl Fold {
         group.0.iter().for_each(|value| key::encode(value.as_deref(), &mut bytes));
         let groups = self.store.all().get(rule)?;
         let window = &groups.get(groups.find(&bytes)?)?.window;
-        let (kind, now) = (&self.plan.specs[rule].kind, self.watermark?);
+        let (kind, now) = (&self.plan.specs[rule].kind, self.happened?);
         let rule = &self.plan.rules.correlations[rule];
         let standing = window.standing(kind, rule.timespan_micros, now);
         let id = |input: usize| self.plan.rules.header(rule.inputs[input].rule).id.to_string();

@@ -88,7 +88,10 @@ pub struct Fold {
     pub(super) waiting: Waiting,
     pub(super) store: Store,
     pub(super) places: Places,
+    /// What lies before this is late.
     pub(super) watermark: Option<Timestamp>,
+    /// What lies before this has happened.
+    pub(super) happened: Option<Timestamp>,
     /// When refusing groups of a correlation was last reported.
     pub(super) overflow_at: BTreeMap<usize, Timestamp>,
     overflows: Vec<Overflow>,
@@ -113,6 +116,7 @@ impl Fold {
             store,
             places: Places::default(),
             watermark: None,
+            happened: None,
             overflow_at: BTreeMap::new(),
             overflows: Vec::new(),
             options,
@@ -172,7 +176,8 @@ impl Fold {
         {
             // What comes before them from now on is late: windows never go back.
             let before = self.waiting.len();
-            self.advance(earliest.plus(1), out);
+            self.reach(earliest.plus(1));
+            self.run(out);
             self.counts.released_early += (before - self.waiting.len()) as u64;
         }
         Offered::Taken
@@ -180,10 +185,20 @@ impl Fold {
 
     /// Lets event time come to `watermark`: everything before it happens now, in order.
     pub fn advance(&mut self, watermark: Timestamp, out: &mut Vec<Finding>) {
-        if self.watermark.is_some_and(|w| w >= watermark) {
-            return;
-        }
-        self.watermark = Some(watermark);
+        self.reach(watermark);
+        self.run(out);
+    }
+
+    /// Lets event time come to `watermark`: what is offered from now on and lies before it is late. What
+    /// it lets happen happens when the fold is next [run](Self::run), in the same way.
+    pub fn reach(&mut self, watermark: Timestamp) {
+        self.watermark = self.watermark.max(Some(watermark));
+    }
+
+    /// Lets everything before the watermark happen, in order.
+    pub fn run(&mut self, out: &mut Vec<Finding>) {
+        let Some(watermark) = self.watermark.filter(|w| self.happened < Some(*w)) else { return };
+        self.happened = Some(watermark);
         let plan = Arc::clone(&self.plan);
         let mut batch = std::mem::take(&mut self.batch);
         loop {

@@ -253,6 +253,7 @@ impl<'c, W: Write> Collector<'c, W> {
             self.fold.offer(event, &mut self.findings);
         }
         self.observe(&worked.times[observed..]);
+        self.fold.run(&mut self.findings);
         self.put_findings();
         let watermark =
             self.frontier.latest().map_or(Timestamp::MAX, |t| t.minus(self.options.lateness));
@@ -261,13 +262,13 @@ impl<'c, W: Write> Collector<'c, W> {
     }
 
     /// Lets event time come as far as these say. The fold hears of it only now: nothing was offered to
-    /// it in between.
+    /// it in between. It runs once a chunk, which costs less than once a match.
     fn observe(&mut self, times: &[Timestamp]) {
         for time in times {
             self.totals.skewed += u64::from(self.frontier.observe(*time));
         }
         if let Some(latest) = self.frontier.latest() {
-            self.fold.advance(latest.minus(self.options.lateness), &mut self.findings);
+            self.fold.reach(latest.minus(self.options.lateness));
         }
     }
 

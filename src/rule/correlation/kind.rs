@@ -240,7 +240,14 @@ impl Reader<'_, '_> {
         let names: Vec<&str> = rules.iter().map(|k| k.text.as_str()).collect();
         let condition = match condition::parse(text, place, &names, self.found) {
             Ok(condition) => condition,
-            Err(diagnostic) => {
+            Err(mut diagnostic) => {
+                if diagnostic.code == Code::UnknownSelection {
+                    // The parser speaks of selections; here the names are those of rules.
+                    let message =
+                        diagnostic.message.replace("selection", "rule of this correlation");
+                    diagnostic.message = message;
+                    diagnostic.help = diagnostic.help.map(|h| h.replace("selections", "rules"));
+                }
                 self.found.push(diagnostic);
                 return None;
             }
