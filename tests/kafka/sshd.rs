@@ -140,10 +140,10 @@ fn a_real_log_that_is_written_while_the_service_runs_gives_the_alerts_of_eval_ea
     expect(&app, &evaluated(&file), app.alerts(), &[&a, &b]);
 }
 
-/// What each alert came to: id → facts of its last revision, and when it ended.
+/// What each alert of a correlation came to: id → its last revision, what that says, and when it ended.
 fn last_revisions(alerts: &[Value]) -> BTreeMap<String, (i64, String, i64)> {
     let mut last: BTreeMap<String, (i64, String, i64)> = BTreeMap::new();
-    for alert in alerts {
+    for alert in alerts.iter().filter(|a| !a["unmapped"]["watchfire"]["group"].is_null()) {
         let revision = alert["metadata"]["sequence"].as_i64().unwrap();
         let id = alert["finding_info"]["uid"].as_str().unwrap().to_owned();
         let end = alert["end_time"].as_i64().unwrap_or_default();
