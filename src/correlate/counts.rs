@@ -28,7 +28,7 @@ pub struct Late {
     pub count: u64,
     /// By how much together, microseconds.
     pub micros: u64,
-    /// How many in each class of [`LATENESS_SECONDS`], and beyond.
+    /// How many in each class of lateness, the least first: see [`Self::named`].
     pub classes: [u64; LATENESS_SECONDS.len() + 1],
 }
 
