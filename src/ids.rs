@@ -36,9 +36,10 @@ impl fmt::Display for Coordinate {
     }
 }
 
-/// The values of `group-by`, in the rule's order. Case is kept: `Bob` and `bob` are two groups.
+/// The values of `group-by`, in the rule's order; `None` where the event had none. Case is kept: `Bob` and
+/// `bob` are two groups.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct GroupKey(pub Vec<Arc<str>>);
+pub struct GroupKey(pub Vec<Option<Arc<str>>>);
 
 /// Identity of an alert: the same input gives the same id, after a restart and on every instance.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -22,6 +22,8 @@ pub mod ids;
 
 pub mod time;
 
+pub mod decimal;
+
 pub mod event;
 
 pub mod decode;

@@ -65,8 +65,8 @@ pub const TIMESPAN_SECONDS_MAX: u64 = 90 * 86_400;
 /// How long the matches topic keeps matches by default: what a correlation can know after a restart.
 pub const MATCHES_RETENTION_MICROS: i64 = 7 * 86_400 * 1_000_000;
 
-/// Depth of a chain of correlations.
-pub const CORRELATION_DEPTH_MAX: usize = 16;
+/// Depth of a chain of correlations: each is a call into the next.
+pub const CORRELATION_DEPTH_MAX: usize = 128;
 
 /// How far event time may lie ahead of the clock of the machine that reads it.
 pub const FUTURE_SKEW_MICROS_MAX: i64 = 300 * 1_000_000;
@@ -86,11 +86,30 @@ pub const GROUP_VALUE_BYTES_MAX: usize = 1 << 10;
 /// Entries (events or values) that one group of one correlation may hold.
 pub const GROUP_ENTRIES_MAX: usize = 100_000;
 
+/// Distinct values that a group counts one by one when its threshold needs no more; beyond them a sketch
+/// says how many there are.
+pub const DISTINCT_EXACT_MAX: usize = 1_024;
+
+/// Values that a group adds up one by one; beyond them those of one slice of the timespan leave together.
+pub const SUM_ENTRIES_MAX: usize = 4_096;
+
+/// Values of which a group knows percentiles exactly; beyond them to within 1 %.
+pub const QUANTILE_EXACT_MAX: usize = 4_096;
+
 /// Events of one instant that a `temporal_ordered` group puts in order among each other.
 pub const INSTANT_EVENTS_MAX: usize = 64;
 
 /// Groups that one partition of the correlation stage may hold.
 pub const GROUPS_MAX: usize = 2_000_000;
+
+/// Groups of one correlation in one partition of the correlation stage.
+pub const RULE_GROUPS_MAX: usize = 1_000_000;
+
+/// Bytes that the groups of one partition of the correlation stage may take.
+pub const STATE_BYTES_MAX: usize = 512 << 20;
+
+/// Event time after which a correlation that still refuses groups says so again.
+pub const OVERFLOW_REPORT_MICROS: i64 = 3_600 * 1_000_000;
 
 /// Matches that may wait for the watermark in one partition of the correlation stage.
 pub const PENDING_MATCHES_MAX: usize = 2_000_000;
@@ -156,4 +175,6 @@ pub const RESTART_BACKOFF_MS_MAX: u64 = 5_000;
 
 const _: () = assert!(DEAD_LETTER_BYTES_MAX < EVENT_BYTES_MAX);
 const _: () = assert!(EVAL_BLOCK_BYTES <= EVENT_BYTES_MAX);
+const _: () = assert!(RULE_GROUPS_MAX <= GROUPS_MAX);
+const _: () = assert!(DISTINCT_EXACT_MAX <= GROUP_ENTRIES_MAX);
 const _: () = assert!(BROKER_CALL_MS_MAX <= TRANSACTION_TIMEOUT_MS);

@@ -19,10 +19,14 @@ pub use head::{AlertHead, HeadError};
 use serde_json::{Map, Value, json};
 pub use template::{Template, Templates, of_detection};
 
-use crate::correlate::Finding;
+use crate::correlate::{Finding, Overflow};
+use crate::decimal::Decimal;
 use crate::ids::{AlertId, Coordinate, RuleId};
-use crate::rule::{CorrelationKind, CorrelationRule, Level, RuleRef, RuleSet};
+use crate::rule::{
+    CorrelationKind, CorrelationRule, Level, RuleRef, RuleSet, ValueMeasure, Windowing,
+};
 use crate::time::Timestamp;
+use crate::window::Episode;
 
 /// One alert, ready to be published.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,37 +78,22 @@ impl Gap {
 /// The id under which gaps are published.
 pub const GAP_RULE: &str = "watchfire.data_loss";
 
+/// The id under which it is said that a correlation holds as many groups as it may.
+pub const OVERFLOW_RULE: &str = "watchfire.rule_state_overflow";
+
 /// The alert for a finding.
 pub fn of_finding(rules: &RuleSet, finding: &Finding) -> Alert {
     let rule = &rules.correlations[finding.rule];
     let episode = &finding.episode;
-    let mut parts: Vec<&[u8]> = vec![b"finding", rule.header.id.0.as_bytes()];
-    let began = episode.began.0.to_le_bytes();
-    parts.push(&began);
-    parts.extend(finding.group.0.iter().map(|v| v.as_bytes()));
-    let names = rule.group_by.iter().map(|f| f.as_str().to_owned());
-    let group: Vec<(String, String)> =
-        names.zip(finding.group.0.iter().map(|v| v.to_string())).collect();
-    let summary = summary_of(rule, &group, episode.value, episode.expected);
-    let evidence: Vec<Coordinate> =
-        episode.evidence.first.iter().chain(&episode.evidence.last).cloned().collect();
-    let kept = evidence.len();
-    let group_json: Map<String, Value> =
-        group.iter().map(|(n, v)| (n.clone(), Value::from(v.as_str()))).collect();
-    let details = json!({
-        "group": group_json,
-        "condition": condition(&rule.kind, episode.value, episode.expected),
-        "window": {
-            "kind": "sliding",
-            "size_ms": rule.timespan_micros / 1000,
-            "start": episode.start.millis(),
-            "end": episode.end.millis(),
-        },
-        "evidence": {"total": episode.evidence.total, "kept": kept},
-    });
+    let names = rule.group_by.iter().map(|f| f.as_str());
+    let group: Vec<(&str, Option<&str>)> =
+        names.zip(finding.group.0.iter().map(|v| v.as_deref())).collect();
     let statistical = matches!(rule.kind, CorrelationKind::Spike(_));
+    let entity = |(name, value): &(&str, Option<&str>)| {
+        value.map(|value| ((*name).to_owned(), value.to_owned()))
+    };
     let draft = ocsf::Draft {
-        id: AlertId::of(&parts),
+        id: id_of(rule, finding),
         revision: episode.revision,
         head: &rule.header,
         kind: ocsf::kind_name(&rule.kind),
@@ -112,14 +101,50 @@ pub fn of_finding(rules: &RuleSet, finding: &Finding) -> Alert {
         time: episode.time(),
         window: (episode.start, episode.end),
         count: episode.evidence.total,
-        summary,
-        evidence,
-        entities: group,
-        details,
+        summary: summary_of(rule, &group, episode),
+        evidence: finding.evidence.clone(),
+        entities: group.iter().filter_map(entity).collect(),
+        details: details(rule, &group, finding),
         event: None,
         related: rule.inputs.iter().map(|i| related(rules, i.rule)).collect(),
     };
     draft.finish(finding.trigger.clone())
+}
+
+/// Rule, group and when the episode began: the same wherever and however often it is found.
+fn id_of(rule: &CorrelationRule, finding: &Finding) -> AlertId {
+    // No text is this byte alone, so no value is the same as none.
+    const NO_VALUE: &[u8] = &[0xff];
+    let began = finding.episode.began.0.to_le_bytes();
+    let mut parts: Vec<&[u8]> = vec![b"finding", rule.header.id.0.as_bytes(), &began];
+    let values = finding.group.0.iter();
+    parts.extend(values.map(|v| v.as_ref().map_or(NO_VALUE, |text| text.as_bytes())));
+    AlertId::of(&parts)
+}
+
+fn details(rule: &CorrelationRule, group: &[(&str, Option<&str>)], finding: &Finding) -> Value {
+    let episode = &finding.episode;
+    let group: Map<String, Value> =
+        group.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value))).collect();
+    let mut details = json!({
+        "group": group,
+        "condition": condition(&rule.kind, episode),
+        "window": {
+            "kind": match rule.windowing {
+                Windowing::Sliding => "sliding",
+                Windowing::Tumbling => "tumbling",
+                Windowing::Session { .. } => "session",
+            },
+            "size_ms": rule.timespan_micros / 1000,
+            "start": episode.start.millis(),
+            "end": episode.end.millis(),
+        },
+        "evidence": {"total": episode.evidence.total, "kept": finding.evidence.len()},
+    });
+    if let Windowing::Session { gap_micros } = rule.windowing {
+        details["window"]["gap_ms"] = (gap_micros / 1000).into();
+    }
+    details
 }
 
 /// The alert about records that were lost before they were read.
@@ -144,48 +169,68 @@ pub fn of_gap(gap: &Gap) -> Alert {
     ocsf::gap(id, gap, summary, at)
 }
 
+/// The alert about a correlation that holds as many groups as it may, and refuses new ones.
+pub fn of_overflow(rules: &RuleSet, overflow: &Overflow) -> Alert {
+    let head = &rules.correlations[overflow.rule].header;
+    let time = overflow.time.0.to_le_bytes();
+    let id = AlertId::of(&[b"overflow", head.id.0.as_bytes(), &time]);
+    let summary = format!(
+        "{}: no new group is taken in, {} groups hold {} bytes; what else they did is not seen",
+        head.title, overflow.groups, overflow.bytes
+    );
+    ocsf::overflow(id, head, overflow, summary)
+}
+
 fn related(rules: &RuleSet, rule: RuleRef) -> (RuleId, String) {
     let head = rules.header(rule);
     (head.id.clone(), head.title.clone())
 }
 
-fn condition(kind: &CorrelationKind, value: u64, expected: Option<f64>) -> Value {
-    let threshold = match kind {
-        CorrelationKind::EventCount(t) | CorrelationKind::ValueCount { threshold: t, .. } => {
-            t.describe()
-        }
-        CorrelationKind::Temporal { at_least } => format!(">= {at_least} rules"),
-        CorrelationKind::TemporalOrdered => "all rules in order".to_owned(),
-        CorrelationKind::Spike(s) => format!(">= {} x expected and >= {}", s.ratio, s.count_min),
-    };
-    let mut out = json!({"type": kind.name(), "threshold": threshold, "value": value});
-    if let Some(expected) = expected {
+fn condition(kind: &CorrelationKind, episode: &Episode) -> Value {
+    let value = episode.value.to_json();
+    let mut out = json!({"type": kind.name(), "threshold": kind.describe(), "value": value});
+    if episode.approximate {
+        out["approximate"] = true.into();
+    }
+    if let Some(expected) = episode.expected {
         out["expected"] = json!((expected * 100.0).round() / 100.0);
     }
     out
 }
 
-fn summary_of(
-    rule: &CorrelationRule,
-    group: &[(String, String)],
-    value: u64,
-    expected: Option<f64>,
-) -> String {
-    let whose: Vec<String> = group.iter().map(|(n, v)| format!("{n}={v}")).collect();
+fn summary_of(rule: &CorrelationRule, group: &[(&str, Option<&str>)], episode: &Episode) -> String {
+    let one = |(name, value): &(&str, Option<&str>)| match value {
+        Some(value) => format!("{name}={value}"),
+        None => format!("no {name}"),
+    };
+    let whose: Vec<String> = group.iter().map(one).collect();
     let whose = if whose.is_empty() { String::new() } else { format!(" for {}", whose.join(", ")) };
     let span = duration(rule.timespan_micros);
+    let about = if episode.approximate { "about " } else { "" };
+    let value = format!("{about}{}", episode.value);
     let what = match &rule.kind {
         CorrelationKind::EventCount(_) => format!("{value} events{whose} within {span}"),
         CorrelationKind::ValueCount { fields, .. } => {
             let names: Vec<&str> = fields.iter().map(|f| f.as_str()).collect();
             format!("{value} different values of {}{whose} within {span}", names.join("+"))
         }
+        CorrelationKind::Value { measure, field, .. } => {
+            let measure = match measure {
+                ValueMeasure::Sum => "the sum".to_owned(),
+                ValueMeasure::Average => "the average".to_owned(),
+                ValueMeasure::Median => "the median".to_owned(),
+                ValueMeasure::Percentile(p) => {
+                    format!("percentile {}", Decimal::from(u64::from(*p)).over(1000))
+                }
+            };
+            format!("{measure} of {} was {value}{whose} within {span}", field.as_str())
+        }
         CorrelationKind::Temporal { .. } => format!("{value} rules matched{whose} within {span}"),
         CorrelationKind::TemporalOrdered => {
             format!("{value} rules matched in order{whose} within {span}")
         }
         CorrelationKind::Spike(_) => {
-            let expected = expected.unwrap_or_default();
+            let expected = episode.expected.unwrap_or_default();
             format!("{value} events{whose} in {span}, {expected:.1} were expected")
         }
     };

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Alert, GAP_RULE, Gap, attack};
+use super::{Alert, GAP_RULE, Gap, OVERFLOW_RULE, attack};
+use crate::correlate::Overflow;
 use crate::ids::{AlertId, Coordinate, RuleId};
 use crate::rule::{CorrelationKind, Header, Level};
 use crate::time::Timestamp;
@@ -12,7 +13,7 @@ pub struct Draft<'r> {
     pub id: AlertId,
     pub revision: u64,
     pub head: &'r Header,
-    pub kind: &'static str,
+    pub kind: String,
     pub analytic_type: (u8, &'static str),
     pub time: Timestamp,
     pub window: (Timestamp, Timestamp),
@@ -26,13 +27,10 @@ pub struct Draft<'r> {
 }
 
 /// `finding_info.types` of a correlation.
-pub fn kind_name(kind: &CorrelationKind) -> &'static str {
+pub fn kind_name(kind: &CorrelationKind) -> String {
     match kind {
-        CorrelationKind::EventCount(_) => "sigma.correlation.event_count",
-        CorrelationKind::ValueCount { .. } => "sigma.correlation.value_count",
-        CorrelationKind::Temporal { .. } => "sigma.correlation.temporal",
-        CorrelationKind::TemporalOrdered => "sigma.correlation.temporal_ordered",
-        CorrelationKind::Spike(_) => "watchfire.anomaly.spike",
+        CorrelationKind::Spike(_) => "watchfire.anomaly.spike".to_owned(),
+        sigma => format!("sigma.correlation.{}", sigma.name()),
     }
 }
 
@@ -162,50 +160,94 @@ impl Draft<'_> {
 
 /// The document about lost records.
 pub fn gap(id: AlertId, gap: &Gap, summary: String, at: Coordinate) -> Alert {
-    let document = json!({
-        "class_uid": 2004, "class_name": "Detection Finding",
-        "category_uid": 2, "category_name": "Findings",
-        "activity_id": 1, "activity_name": "Create",
-        "type_uid": 200_401, "type_name": "Detection Finding: Create",
-        "severity_id": 5, "severity": "Critical", "status_id": 1, "status": "New",
-        "is_alert": true,
-        "time": gap.time.millis(), "timezone_offset": 0,
-        "message": summary, "count": gap.count(),
-        "metadata": {
-            "version": "1.8.0", "uid": revision_id(id, 1), "sequence": 1,
-            "product": {
-                "name": "Watchfire", "vendor_name": "Watchfire",
-                "version": env!("CARGO_PKG_VERSION"),
-            },
-            "log_name": "alerts",
-        },
-        "finding_info": {
-            "uid": id.to_string(), "title": "Events lost to retention",
-            "types": ["watchfire.gap.detected"],
-            "analytic": {
-                "type_id": 1, "type": "Rule", "uid": GAP_RULE, "name": "Events lost to retention",
-            },
-            "created_time": gap.time.millis(),
-            "tags": [{"name": "level", "value": "critical"}],
-        },
-        "unmapped": {"watchfire": {
+    let about = About {
+        rule: GAP_RULE,
+        title: "Events lost to retention",
+        kind: "watchfire.gap.detected",
+        level: Level::Critical,
+        count: gap.count(),
+        details: json!({
             "gap": {
                 "topic": gap.topic, "partition": gap.partition, "from": gap.from, "to": gap.to,
                 "count": gap.count(), "detected_by": gap.detected_by,
             },
-            "revision": 1,
-        }},
-    });
-    Alert {
-        id,
-        revision: 1,
-        rule: RuleId(GAP_RULE.into()),
-        title: "Events lost to retention".into(),
-        level: Level::Critical,
-        time: gap.time,
-        at,
-        summary,
-        body: document.to_string().into_bytes(),
+        }),
+    };
+    about.finish(id, gap.time, at, summary)
+}
+
+/// The document about a correlation that refuses groups.
+pub fn overflow(id: AlertId, head: &Header, overflow: &Overflow, summary: String) -> Alert {
+    let about = About {
+        rule: OVERFLOW_RULE,
+        title: "A rule holds as many groups as it may",
+        kind: OVERFLOW_RULE,
+        level: Level::High,
+        count: 1,
+        details: json!({
+            "overflow": {
+                "rule": head.id.0, "title": head.title,
+                "groups": overflow.groups, "bytes": overflow.bytes,
+            },
+        }),
+    };
+    let at = Coordinate { topic: "".into(), partition: -1, offset: -1 };
+    about.finish(id, overflow.time, at, summary)
+}
+
+/// Something that Watchfire says about its own work.
+struct About {
+    rule: &'static str,
+    title: &'static str,
+    kind: &'static str,
+    level: Level,
+    count: i64,
+    details: Value,
+}
+
+impl About {
+    fn finish(mut self, id: AlertId, time: Timestamp, at: Coordinate, summary: String) -> Alert {
+        let (severity_id, severity) = severity(self.level);
+        self.details["revision"] = 1.into();
+        let document = json!({
+            "class_uid": 2004, "class_name": "Detection Finding",
+            "category_uid": 2, "category_name": "Findings",
+            "activity_id": 1, "activity_name": "Create",
+            "type_uid": 200_401, "type_name": "Detection Finding: Create",
+            "severity_id": severity_id, "severity": severity, "status_id": 1, "status": "New",
+            "is_alert": true,
+            "time": time.millis(), "timezone_offset": 0,
+            "message": summary, "count": self.count,
+            "metadata": {
+                "version": "1.8.0", "uid": revision_id(id, 1), "sequence": 1,
+                "product": {
+                    "name": "Watchfire", "vendor_name": "Watchfire",
+                    "version": env!("CARGO_PKG_VERSION"),
+                },
+                "log_name": "alerts",
+            },
+            "finding_info": {
+                "uid": id.to_string(), "title": self.title,
+                "types": [self.kind],
+                "analytic": {
+                    "type_id": 1, "type": "Rule", "uid": self.rule, "name": self.title,
+                },
+                "created_time": time.millis(),
+                "tags": [{"name": "level", "value": self.level.as_str()}],
+            },
+            "unmapped": {"watchfire": self.details},
+        });
+        Alert {
+            id,
+            revision: 1,
+            rule: RuleId(self.rule.into()),
+            title: self.title.into(),
+            level: self.level,
+            time,
+            at,
+            summary,
+            body: document.to_string().into_bytes(),
+        }
     }
 }
 

@@ -260,7 +260,7 @@ fn draft<'r>(
         id: id_of(&head.id, at),
         revision: 1,
         head,
-        kind: "sigma.detection",
+        kind: "sigma.detection".to_owned(),
         analytic_type: (1, "Rule"),
         time,
         window: (time, time),

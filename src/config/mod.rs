@@ -90,12 +90,39 @@ pub struct Config {
     /// Longest time between two statements about event time.
     #[serde(default = "default_marker", deserialize_with = "duration")]
     pub marker_interval: Micros,
+    /// What correlations may take, and how often they tell of what goes on.
+    #[serde(default)]
+    pub correlation: Correlation,
     /// The HTTP API.
     #[serde(default)]
     pub http: Http,
     /// Receivers of alerts.
     #[serde(default)]
     pub webhooks: Vec<Webhook>,
+}
+
+/// What correlations may take, and how often they tell of what goes on. The bounds are for each
+/// partition of `<app>.matches`, so that they are the same wherever it is worked on.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Correlation {
+    /// Least event time between two revisions of the alert of one episode; 0 publishes the first alone.
+    #[serde(deserialize_with = "duration")]
+    pub update_interval: Micros,
+    /// Groups of one correlation.
+    pub rule_groups_max: usize,
+    /// Bytes that all groups together take.
+    pub state_bytes_max: usize,
+}
+
+impl Default for Correlation {
+    fn default() -> Self {
+        Self {
+            update_interval: Micros(300_000_000),
+            rule_groups_max: crate::limits::RULE_GROUPS_MAX,
+            state_bytes_max: crate::limits::STATE_BYTES_MAX,
+        }
+    }
 }
 
 /// Microseconds of a duration that was written with a unit.
@@ -383,6 +410,11 @@ impl Config {
     /// The topic of records that could not be decoded or alerts that could not be delivered.
     pub fn dead_letters_topic(&self) -> String {
         format!("{}.dlq", self.app)
+    }
+
+    /// Matches that came too late for correlations.
+    pub fn late_topic(&self) -> String {
+        format!("{}.late", self.app)
     }
 
     /// The name of this instance.

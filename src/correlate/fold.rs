@@ -1,69 +1,82 @@
 //! The keyed state of one partition of the correlation stage.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Finding, Match, value_of};
-use crate::ids::{Coordinate, GroupKey};
-use crate::limits::{GROUPS_MAX, PENDING_MATCHES_MAX};
-use crate::rule::{CorrelationKind, CorrelationRule, RuleRef, RuleSet, Threshold};
+use super::counts::FoldCounts;
+use super::groups::Group;
+use super::key::{self, Key};
+use super::plan::Plan;
+use super::store::{Applied, Bounds, Store, TOUCHED};
+use super::timers::Due;
+use super::waiting::Waiting;
+use super::{Finding, Match, Overflow, value_of};
+use crate::decimal::Decimal;
+use crate::event::FieldPath;
+use crate::ids::Coordinate;
+use crate::limits::{
+    GROUPS_MAX, OVERFLOW_REPORT_MICROS, PENDING_MATCHES_MAX, RULE_GROUPS_MAX, STATE_BYTES_MAX,
+};
+use crate::rule::{CorrelationKind, CorrelationRule, RuleRef, RuleSet};
 use crate::time::Timestamp;
-use crate::window::{Condition, Happening, Window, WindowKind};
+use crate::window::{Episode, Happening, Place, Places, ValueHash};
 
-impl Condition for Threshold {
-    fn holds(&self, count: u64) -> bool {
-        Threshold::holds(self, count)
+/// When a running episode is reported again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Updates {
+    /// Never.
+    None,
+    /// When it has grown and so many microseconds of event time have passed since the last report, and
+    /// once more when it ends.
+    Every(i64),
+    /// Each time that it grows.
+    All,
+}
+
+/// How a fold runs.
+#[derive(Clone, Copy, Debug)]
+pub struct FoldOptions {
+    /// When a running episode is reported again; a rule may ask for its own interval.
+    pub updates: Updates,
+    /// Groups of one correlation.
+    pub rule_groups_max: usize,
+    /// Groups of all of them.
+    pub groups_max: usize,
+    /// Bytes that all groups together take.
+    pub bytes_max: usize,
+}
+
+impl Default for FoldOptions {
+    fn default() -> Self {
+        Self {
+            updates: Updates::None,
+            rule_groups_max: RULE_GROUPS_MAX,
+            groups_max: GROUPS_MAX,
+            bytes_max: STATE_BYTES_MAX,
+        }
     }
 }
 
-/// What a fold could not use, by reason. It only counts up.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FoldCounts {
-    /// Matches before the watermark when they came, by topic.
-    pub late: BTreeMap<Arc<str>, u64>,
-    /// Matches without a group-by field or value, by correlation.
-    pub missing_field: BTreeMap<usize, u64>,
-    /// Matches that would have opened a group over the limit, by correlation.
-    pub overflow: BTreeMap<usize, u64>,
-    /// Matches given to windows before the watermark passed them, since too many waited.
-    pub released_early: u64,
-    /// Matches of rules or families that are not loaded here.
-    pub unknown_rule: u64,
-}
-
-struct Group {
-    window: Window,
-    armed: Timestamp,
-}
-
-/// Matches wait here in the order of event time, then of place, which is the same wherever and in
-/// whatever order they arrive.
-#[derive(PartialEq, Eq)]
-struct Waiting(Match);
-
-impl Ord for Waiting {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.0.time, &self.0.at, &self.0.rule, &self.0.family, &self.0.values).cmp(&(
-            other.0.time,
-            &other.0.at,
-            &other.0.rule,
-            &other.0.family,
-            &other.0.values,
-        ))
+impl FoldOptions {
+    fn bounds(&self) -> Bounds {
+        Bounds { rule_groups: self.rule_groups_max, groups: self.groups_max, bytes: self.bytes_max }
     }
 }
 
-impl PartialOrd for Waiting {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
+/// What became of a match that was offered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Offered {
+    /// It waits until the watermark has passed it.
+    Taken,
+    /// It lies before the watermark already: counted, not used, given back.
+    Late(Match),
 }
 
 /// A thing that reaches a correlation: a match, or a finding of a correlation below.
 struct Signal<'s> {
     time: Timestamp,
     at: &'s Coordinate,
+    place: Place,
     values: &'s [(Arc<str>, Arc<str>)],
     /// Whether an episode began; correlations that count take only these from below.
     first: bool,
@@ -71,45 +84,46 @@ struct Signal<'s> {
 
 /// The keyed state of one partition. See the module's documentation.
 pub struct Fold {
-    rules: Arc<RuleSet>,
-    kinds: Vec<WindowKind>,
-    /// Rule → the correlations that it feeds, each with its place among their inputs.
-    feeds: BTreeMap<RuleRef, Vec<(usize, usize)>>,
-    detections: HashMap<Arc<str>, usize>,
-    families: HashMap<Arc<str>, usize>,
-    waiting: BinaryHeap<Reverse<Waiting>>,
-    groups: Vec<HashMap<GroupKey, Group>>,
-    group_count: usize,
-    timers: BTreeSet<(Timestamp, usize, GroupKey)>,
-    watermark: Option<Timestamp>,
-    revisions: bool,
+    pub(super) plan: Arc<Plan>,
+    pub(super) waiting: Waiting,
+    pub(super) store: Store,
+    pub(super) places: Places,
+    /// What lies before this is late.
+    pub(super) watermark: Option<Timestamp>,
+    /// What lies before this has happened.
+    pub(super) happened: Option<Timestamp>,
+    /// When refusing groups of a correlation was last reported.
+    pub(super) overflow_at: BTreeMap<usize, Timestamp>,
+    overflows: Vec<Overflow>,
+    options: FoldOptions,
     counts: FoldCounts,
+    /// Where the key of a group is written; used again and again, as are those below.
+    key: Vec<u8>,
+    batch: Vec<Match>,
+    wanted: Vec<(usize, u32)>,
 }
 
+/// Fewer matches at a time are not worth the trouble of bringing their groups near.
+const TOUCH_FROM: usize = 4;
+
 impl Fold {
-    /// An empty state. With `revisions`, episodes are reported each time they grow, else once.
-    pub fn new(rules: Arc<RuleSet>, revisions: bool) -> Self {
-        let mut feeds: BTreeMap<RuleRef, Vec<(usize, usize)>> = BTreeMap::new();
-        for (index, rule) in rules.correlations.iter().enumerate() {
-            for (place, input) in rule.inputs.iter().enumerate() {
-                feeds.entry(input.rule).or_default().push((index, place));
-            }
-        }
-        let detections = rules.detections.iter().enumerate();
-        let families = rules.families.iter().enumerate();
+    /// An empty state.
+    pub fn new(rules: Arc<RuleSet>, options: FoldOptions) -> Self {
+        let store = Store::new(rules.correlations.len());
         Self {
-            kinds: rules.correlations.iter().map(window_kind).collect(),
-            feeds,
-            detections: detections.map(|(i, r)| (Arc::clone(&r.header.id.0), i)).collect(),
-            families: families.map(|(i, f)| (Arc::clone(&f.id), i)).collect(),
-            waiting: BinaryHeap::new(),
-            groups: rules.correlations.iter().map(|_| HashMap::new()).collect(),
-            group_count: 0,
-            timers: BTreeSet::new(),
+            plan: Arc::new(Plan::new(rules)),
+            waiting: Waiting::default(),
+            store,
+            places: Places::default(),
             watermark: None,
-            revisions,
+            happened: None,
+            overflow_at: BTreeMap::new(),
+            overflows: Vec::new(),
+            options,
             counts: FoldCounts::default(),
-            rules,
+            key: Vec::new(),
+            batch: Vec::new(),
+            wanted: Vec::new(),
         }
     }
 
@@ -120,7 +134,17 @@ impl Fold {
 
     /// How many groups hold state.
     pub fn groups(&self) -> usize {
-        self.group_count
+        self.store.used().0
+    }
+
+    /// Groups and bytes of each correlation, by index.
+    pub fn usage(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.store.all().iter().map(|g| (g.len(), g.bytes()))
+    }
+
+    /// About how many bytes all groups take.
+    pub fn bytes(&self) -> usize {
+        self.store.used().1
     }
 
     /// How many matches wait for the watermark.
@@ -128,38 +152,91 @@ impl Fold {
         self.waiting.len()
     }
 
+    /// How many groups are to end at some time: as many as there are.
+    pub fn timers(&self) -> usize {
+        self.store.timers()
+    }
+
+    /// Correlations that had to refuse groups, since this was last asked; each at most once an hour of
+    /// event time.
+    pub fn take_overflows(&mut self) -> Vec<Overflow> {
+        std::mem::take(&mut self.overflows)
+    }
+
     /// Takes one match. It waits until the watermark has passed it; one that is before the watermark
-    /// already is late: counted, and not used. Returns whether it was taken.
-    pub fn offer(&mut self, event: Match, out: &mut Vec<Finding>) -> bool {
-        if self.watermark.is_some_and(|w| event.time < w) {
-            *self.counts.late.entry(Arc::clone(&event.at.topic)).or_default() += 1;
-            return false;
+    /// already is late.
+    pub fn offer(&mut self, event: Match, out: &mut Vec<Finding>) -> Offered {
+        if let Some(watermark) = self.watermark.filter(|w| event.time < *w) {
+            self.counts.late(&event, watermark.since(event.time));
+            return Offered::Late(event);
         }
-        self.waiting.push(Reverse(Waiting(event)));
-        if self.waiting.len() > PENDING_MATCHES_MAX {
-            self.counts.released_early += 1;
-            if let Some(Reverse(Waiting(earliest))) = self.waiting.pop() {
-                // What comes before it from now on is late: windows never go back.
-                self.watermark = self.watermark.max(Some(earliest.time));
-                self.run_timers_before(earliest.time, out);
-                self.take(&earliest, out);
-            }
+        self.waiting.push(event);
+        if self.waiting.len() > PENDING_MATCHES_MAX
+            && let Some(earliest) = self.waiting.earliest()
+        {
+            // What comes before them from now on is late: windows never go back.
+            let before = self.waiting.len();
+            self.reach(earliest.plus(1));
+            self.run(out);
+            self.counts.released_early += (before - self.waiting.len()) as u64;
         }
-        true
+        Offered::Taken
     }
 
     /// Lets event time come to `watermark`: everything before it happens now, in order.
     pub fn advance(&mut self, watermark: Timestamp, out: &mut Vec<Finding>) {
-        if self.watermark.is_some_and(|w| w >= watermark) {
+        self.reach(watermark);
+        self.run(out);
+    }
+
+    /// Lets event time come to `watermark`: what is offered from now on and lies before it is late. What
+    /// it lets happen happens when the fold is next [run](Self::run), in the same way.
+    pub fn reach(&mut self, watermark: Timestamp) {
+        self.watermark = self.watermark.max(Some(watermark));
+    }
+
+    /// Lets everything before the watermark happen, in order.
+    pub fn run(&mut self, out: &mut Vec<Finding>) {
+        let Some(watermark) = self.watermark.filter(|w| self.happened < Some(*w)) else { return };
+        self.happened = Some(watermark);
+        let plan = Arc::clone(&self.plan);
+        let mut batch = std::mem::take(&mut self.batch);
+        loop {
+            let next = || self.waiting.pop_before(watermark, &mut self.counts.duplicates);
+            batch.extend(std::iter::from_fn(next).take(TOUCHED / 2));
+            if batch.is_empty() {
+                break;
+            }
+            self.touch(&plan, &batch);
+            for event in batch.drain(..) {
+                self.run_timers_before(&plan, event.time, out);
+                self.take(&plan, &event, out);
+            }
+        }
+        self.batch = batch;
+        self.run_timers_before(&plan, watermark, out);
+    }
+
+    /// Has the groups of the next few matches brought near.
+    fn touch(&mut self, plan: &Plan, batch: &[Match]) {
+        if batch.len() < TOUCH_FROM {
             return;
         }
-        self.watermark = Some(watermark);
-        while self.waiting.peek().is_some_and(|Reverse(Waiting(m))| m.time < watermark) {
-            let Some(Reverse(Waiting(event))) = self.waiting.pop() else { break };
-            self.run_timers_before(event.time, out);
-            self.take(&event, out);
+        let mut wanted = std::mem::take(&mut self.wanted);
+        for event in batch {
+            let Some((rule, family)) = plan.find(&event.rule.0, &event.family) else { continue };
+            for target in plan.targets(RuleRef::Detection(rule)) {
+                let rule = &plan.rules.correlations[target.rule];
+                self.key.clear();
+                let of_family = rule.family == family;
+                if of_family && group_of(rule, target.input, &event.values, &mut self.key) {
+                    wanted.push((target.rule, self.store.hash(target.rule, &self.key)));
+                }
+            }
         }
-        self.run_timers_before(watermark, out);
+        wanted.chunks(TOUCHED).for_each(|chunk| self.store.touch(chunk));
+        wanted.clear();
+        self.wanted = wanted;
     }
 
     /// Lets everything that waits happen, as if all sources had ended.
@@ -167,189 +244,248 @@ impl Fold {
         self.advance(Timestamp::MAX, out);
     }
 
-    fn take(&mut self, event: &Match, out: &mut Vec<Finding>) {
-        let known = self.detections.get(&event.rule.0).zip(self.families.get(&event.family));
-        let Some((&rule, &family)) = known else {
+    fn take(&mut self, plan: &Plan, event: &Match, out: &mut Vec<Finding>) {
+        let Some((rule, family)) = plan.find(&event.rule.0, &event.family) else {
             self.counts.unknown_rule += 1;
             return;
         };
-        let signal = Signal { time: event.time, at: &event.at, values: &event.values, first: true };
-        self.spread(RuleRef::Detection(rule), Some(family), &signal, out);
+        let place = self.places.place(&event.at);
+        let (time, at, values) = (event.time, &event.at, &event.values);
+        let signal = Signal { time, at, place, values, first: true };
+        for target in plan.targets(RuleRef::Detection(rule)) {
+            if plan.rules.correlations[target.rule].family == family {
+                self.feed(plan, target.rule, target.input, &signal, out);
+            }
+        }
     }
 
-    /// Gives a signal to every correlation that its rule feeds, within one family.
-    fn spread(
+    fn feed(
         &mut self,
-        from: RuleRef,
-        family: Option<usize>,
+        plan: &Plan,
+        index: usize,
+        input: usize,
         signal: &Signal<'_>,
         out: &mut Vec<Finding>,
     ) {
-        let Some(targets) = self.feeds.get(&from).cloned() else { return };
-        for (index, input) in targets {
-            if family.is_none_or(|f| self.rules.correlations[index].family == f) {
-                self.feed(index, input, signal, out);
+        if plan.counts[index] && !signal.first {
+            return;
+        }
+        let mut key = std::mem::take(&mut self.key);
+        key.clear();
+        let rule = &plan.rules.correlations[index];
+        match happening(rule, input, signal, &mut key) {
+            Ok(what) => self.happen(plan, index, &key, &what, signal, out),
+            Err(unusable) => {
+                let counts = match unusable {
+                    Unusable::Missing => &mut self.counts.missing_field,
+                    Unusable::NoNumber => &mut self.counts.no_number,
+                };
+                *counts.entry(index).or_default() += 1;
             }
         }
+        self.key = key;
     }
 
-    fn feed(&mut self, index: usize, input: usize, signal: &Signal<'_>, out: &mut Vec<Finding>) {
-        let counts = matches!(
-            self.kinds[index],
-            WindowKind::Count { .. }
-                | WindowKind::Complete { distinct: false }
-                | WindowKind::Spike { .. }
-        );
-        if counts && !signal.first {
-            return;
-        }
-        let rules = Arc::clone(&self.rules);
-        let rule = &rules.correlations[index];
-        let (Some(group), Some(value)) =
-            (group_of(rule, input, signal.values), counted_value(rule, signal.values))
-        else {
-            *self.counts.missing_field.entry(index).or_default() += 1;
-            return;
+    /// Lets a happening reach the window of its group, and says what came of it.
+    fn happen(
+        &mut self,
+        plan: &Plan,
+        index: usize,
+        key: &[u8],
+        what: &Happening,
+        signal: &Signal<'_>,
+        out: &mut Vec<Finding>,
+    ) {
+        let applied = self.store.apply(index, &plan.specs, &self.options.bounds(), key, what);
+        let Some(Applied { group, change, before }) = applied else {
+            return self.refuse(index, what.time);
         };
-        let what = Happening { time: signal.time, at: signal.at, input, value: value.as_deref() };
-        let Some((holds, finding)) = self.apply(index, rule, &group, &what) else {
-            *self.counts.overflow.entry(index).or_default() += 1;
-            return;
-        };
-        let first = finding.as_ref().is_some_and(|f| f.episode.revision == 1);
-        out.extend(finding.filter(|f| self.revisions || f.episode.revision == 1));
-        if holds {
-            let values = values_above(rule, &group, signal.values);
-            let above = Signal { time: signal.time, at: signal.at, values: &values, first };
-            self.spread(RuleRef::Correlation(index), None, &above, out);
+        let rule = &plan.rules.correlations[index];
+        self.report_ended(index, rule, group, before, out);
+        let first = change.episode && self.report_grown(index, rule, group, signal, out);
+        if change.holds && !plan.targets(RuleRef::Correlation(index)).is_empty() {
+            let Some(group) = self.store.get(index, group) else { return };
+            let values = values_above(rule, &group.key, signal.values);
+            let above = Signal { values: &values, first, ..*signal };
+            self.spread(plan, index, &above, out);
         }
     }
 
-    /// Lets the group's window take a happening; `None` when the group would be one too many.
-    fn apply(
+    /// Gives a signal to every correlation that this one feeds.
+    fn spread(&mut self, plan: &Plan, from: usize, signal: &Signal<'_>, out: &mut Vec<Finding>) {
+        for target in plan.targets(RuleRef::Correlation(from)) {
+            self.feed(plan, target.rule, target.input, signal, out);
+        }
+    }
+
+    fn refuse(&mut self, index: usize, time: Timestamp) {
+        *self.counts.overflow.entry(index).or_default() += 1;
+        let reported = self.overflow_at.get(&index);
+        if reported.is_none_or(|t| time.since(*t) >= OVERFLOW_REPORT_MICROS) {
+            self.overflow_at.insert(index, time);
+            let held = &self.store.all()[index];
+            let (groups, bytes) = (held.len(), held.bytes());
+            self.overflows.push(Overflow { rule: index, time, groups, bytes });
+        }
+    }
+
+    /// Reports an episode that has begun or grown, if it is time to. Says whether it began.
+    fn report_grown(
         &mut self,
         index: usize,
         rule: &CorrelationRule,
-        key: &GroupKey,
-        what: &Happening<'_>,
-    ) -> Option<(bool, Option<Finding>)> {
-        let kind = &self.kinds[index];
-        if !self.groups[index].contains_key(key) {
-            if self.group_count >= GROUPS_MAX {
-                return None;
+        number: u32,
+        signal: &Signal<'_>,
+        out: &mut Vec<Finding>,
+    ) -> bool {
+        let updates = self.updates(rule);
+        let changed = self.store.episode(index, number, |episode| {
+            let wanted = episode.revision == 1
+                || match updates {
+                    Updates::None => false,
+                    Updates::All => true,
+                    Updates::Every(micros) => signal.time.since(episode.reported_at) >= micros,
+                };
+            if wanted {
+                (episode.reported, episode.reported_at) = (episode.revision, signal.time);
             }
-            self.group_count += 1;
-            let group = Group { window: Window::new(kind), armed: Timestamp::MIN };
-            self.groups[index].insert(key.clone(), group);
-        }
-        let group = self.groups[index].get_mut(key)?;
-        let change = group.window.apply(kind, rule.timespan_micros, what);
-        let deadline = group.window.deadline(kind, rule.timespan_micros);
-        if group.armed == Timestamp::MIN {
-            group.armed = deadline;
-            self.timers.insert((deadline, index, key.clone()));
-        }
-        let wanted = |revision: u64| self.revisions || revision == 1;
-        let episode = group.window.episode().filter(|e| change.episode && wanted(e.revision));
-        let finding = episode.map(|episode| Finding {
-            rule: index,
-            group: key.clone(),
-            episode: episode.clone(),
-            trigger: what.at.clone(),
+            wanted.then(|| (episode.revision == 1, episode.clone()))
         });
-        Some((change.holds, finding))
+        let Some((first, episode)) = changed.flatten() else { return false };
+        let Some(group) = self.store.get(index, number) else { return first };
+        out.push(self.finding(index, &group.key, episode, Some(signal.at)));
+        first
     }
 
-    /// Closes or re-arms every group whose timer lies before `time`.
-    fn run_timers_before(&mut self, time: Timestamp, out: &mut Vec<Finding>) {
-        while self.timers.first().is_some_and(|(deadline, ..)| *deadline < time) {
-            let Some((deadline, index, key)) = self.timers.pop_first() else { return };
-            let rules = Arc::clone(&self.rules);
-            let rule = &rules.correlations[index];
-            let Some(group) = self.groups[index].get_mut(&key) else { continue };
-            let due = group.window.deadline(&self.kinds[index], rule.timespan_micros);
-            if due > deadline {
-                group.armed = due;
-                self.timers.insert((due, index, key));
-                continue;
-            }
-            let last_word = match &rule.kind {
-                CorrelationKind::EventCount(threshold)
-                | CorrelationKind::ValueCount { threshold, .. } => {
-                    group.window.close(threshold, rule.timespan_micros)
-                }
-                _ => None,
-            };
-            self.groups[index].remove(&key);
-            self.group_count -= 1;
-            let Some(episode) = last_word else { continue };
-            let last = episode.evidence.last.back().or(episode.evidence.first.last());
-            let Some(trigger) = last.cloned() else { continue };
+    fn updates(&self, rule: &CorrelationRule) -> Updates {
+        match (self.options.updates, rule.update_micros) {
+            (Updates::Every(_), Some(micros)) => Updates::Every(micros),
+            (updates, _) => updates,
+        }
+    }
+
+    /// Reports how an episode ended, when it grew since its last report.
+    fn report_ended(
+        &mut self,
+        index: usize,
+        rule: &CorrelationRule,
+        number: u32,
+        before: Option<Box<Episode>>,
+        out: &mut Vec<Finding>,
+    ) {
+        let Some(mut before) = before else { return };
+        let Some(group) = self.store.get(index, number) else { return };
+        let goes_on = group.window.episode().is_some_and(|e| e.began == before.began);
+        let grew = before.reported < before.revision;
+        if !goes_on && grew && matches!(self.updates(rule), Updates::Every(_)) {
+            before.reported = before.revision;
+            out.push(self.finding(index, &group.key, *before, None));
+        }
+    }
+
+    fn finding(
+        &self,
+        rule: usize,
+        key: &Key,
+        episode: Episode,
+        trigger: Option<&Coordinate>,
+    ) -> Finding {
+        let evidence: Vec<Coordinate> =
+            episode.evidence.places().filter_map(|p| self.places.coordinate(p)).collect();
+        let unknown = || Coordinate { topic: "".into(), partition: -1, offset: -1 };
+        let trigger = trigger.or(evidence.last()).cloned().unwrap_or_else(unknown);
+        Finding { rule, group: key.group(), episode, evidence, trigger }
+    }
+
+    /// Ends every group whose deadline lies before `time`.
+    fn run_timers_before(&mut self, plan: &Plan, time: Timestamp, out: &mut Vec<Finding>) {
+        while let Some((due, group)) = self.store.end_before(time, &plan.specs) {
+            self.end(plan, &due, group, out);
+        }
+    }
+
+    fn end(&mut self, plan: &Plan, due: &Due, group: Group, out: &mut Vec<Finding>) {
+        let index = due.rule as usize;
+        let rule = &plan.rules.correlations[index];
+        let Group { key, mut window, .. } = group;
+        if let Some(episode) = window.episode().filter(|e| e.reported < e.revision)
+            && matches!(self.updates(rule), Updates::Every(_))
+        {
+            let mut episode = episode.clone();
+            episode.reported = episode.revision;
+            out.push(self.finding(index, &key, episode, None));
+        }
+        let spec = &plan.specs[index];
+        let Some(mut episode) = window.close(&spec.kind, spec.timespan) else { return };
+        episode.reported = episode.revision;
+        let place = episode.evidence.latest().unwrap_or_default();
+        let finding = self.finding(index, &key, episode, None);
+        if !plan.targets(RuleRef::Correlation(index)).is_empty() {
             let values = values_above(rule, &key, &[]);
-            out.push(Finding { rule: index, group: key, episode, trigger: trigger.clone() });
-            let above = Signal { time: deadline, at: &trigger, values: &values, first: true };
-            self.spread(RuleRef::Correlation(index), None, &above, out);
+            let (time, at) = (due.deadline, &finding.trigger);
+            let above = Signal { time, at, place, values: &values, first: true };
+            out.push(finding.clone());
+            return self.spread(plan, index, &above, out);
         }
+        out.push(finding);
     }
 }
 
-fn window_kind(rule: &CorrelationRule) -> WindowKind {
-    let inputs = rule.inputs.len();
-    match &rule.kind {
-        CorrelationKind::EventCount(t) if t.is_monotone() => {
-            WindowKind::Count { enough: t.least() }
-        }
-        CorrelationKind::EventCount(_) => WindowKind::Complete { distinct: false },
-        CorrelationKind::ValueCount { threshold: t, .. } if t.is_monotone() => {
-            WindowKind::Values { enough: t.least() }
-        }
-        CorrelationKind::ValueCount { .. } => WindowKind::Complete { distinct: true },
-        CorrelationKind::Temporal { at_least } => {
-            WindowKind::Temporal { inputs, at_least: *at_least }
-        }
-        CorrelationKind::TemporalOrdered => WindowKind::Ordered { inputs },
-        CorrelationKind::Spike(spike) => WindowKind::Spike {
-            bucket_micros: spike.bucket_micros,
-            history: spike.history,
-            history_min: spike.history_min,
-            ratio: spike.ratio,
-            count_min: spike.count_min,
-        },
-    }
+/// Why a signal cannot be counted or measured.
+enum Unusable {
+    Missing,
+    NoNumber,
 }
 
-/// The group that a signal belongs to; `None` when it lacks a group-by field.
+/// Writes the group that values belong to; false when they lack a group-by field.
 fn group_of(
     rule: &CorrelationRule,
     input: usize,
     values: &[(Arc<str>, Arc<str>)],
-) -> Option<GroupKey> {
-    let fields = &rule.inputs[input].group_fields;
-    fields
-        .iter()
-        .map(|f| value_of(values, f.as_str()).cloned())
-        .collect::<Option<_>>()
-        .map(GroupKey)
+    into: &mut Vec<u8>,
+) -> bool {
+    rule.inputs[input].group_fields.iter().all(|field| {
+        let value = value_of(values, field.as_str());
+        key::encode(value.map(|v| &**v), into);
+        value.is_some() || rule.null_group
+    })
 }
 
-/// `Some(None)` when no value is counted; `None` when one is and the signal lacks it.
-fn counted_value(
+/// What a signal is to a correlation; the group that it belongs to is written into `key`.
+fn happening(
     rule: &CorrelationRule,
-    values: &[(Arc<str>, Arc<str>)],
-) -> Option<Option<String>> {
-    let CorrelationKind::ValueCount { fields, .. } = &rule.kind else { return Some(None) };
-    let parts: Option<Vec<&str>> =
-        fields.iter().map(|f| value_of(values, f.as_str()).map(|v| &**v)).collect();
-    // The unit separator cannot make two tuples look alike unless a value holds one.
-    parts.map(|p| Some(p.join("\u{1f}")))
+    input: usize,
+    signal: &Signal<'_>,
+    key: &mut Vec<u8>,
+) -> Result<Happening, Unusable> {
+    if !group_of(rule, input, signal.values, key) {
+        return Err(Unusable::Missing);
+    }
+    let mut what = Happening::plain(signal.time, signal.place, input);
+    match &rule.kind {
+        CorrelationKind::ValueCount { fields, .. } => {
+            let value = |f: &FieldPath| value_of(signal.values, f.as_str()).map(|v| &**v);
+            if fields.iter().any(|f| value(f).is_none()) {
+                return Err(Unusable::Missing);
+            }
+            what.value = Some(ValueHash::of(fields.iter().filter_map(value)));
+        }
+        CorrelationKind::Value { field, .. } => {
+            let text = value_of(signal.values, field.as_str()).ok_or(Unusable::Missing)?;
+            what.number = Some(Decimal::parse(text).ok_or(Unusable::NoNumber)?);
+        }
+        _ => {}
+    }
+    Ok(what)
 }
 
 /// What correlations above can group by: the group of the finding, then the fields of its trigger.
 fn values_above(
     rule: &CorrelationRule,
-    group: &GroupKey,
+    key: &Key,
     trigger: &[(Arc<str>, Arc<str>)],
 ) -> Vec<(Arc<str>, Arc<str>)> {
-    let names = rule.group_by.iter().map(|f| Arc::from(f.as_str()));
-    names.zip(group.0.iter().cloned()).chain(trigger.iter().cloned()).collect()
+    let names = rule.group_by.iter().map(|f| Arc::<str>::from(f.as_str()));
+    let own = names.zip(key.group().0).filter_map(|(name, value)| Some((name, value?)));
+    own.chain(trigger.iter().cloned()).collect()
 }

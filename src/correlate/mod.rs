@@ -4,7 +4,18 @@
 //! the records given to it, in their order: no clock, no random number, and no iteration over a hash
 //! map decides anything. So its state can be rebuilt by giving it the same records again.
 
+mod counts;
+mod explain;
 mod fold;
+mod groups;
+mod key;
+mod plan;
+mod snapshot;
+mod store;
+#[cfg(test)]
+mod tests;
+mod timers;
+mod waiting;
 
 use std::sync::Arc;
 
@@ -14,7 +25,12 @@ use crate::ids::{Coordinate, GroupKey, RuleId};
 use crate::time::Timestamp;
 use crate::window::Episode;
 
-pub use fold::{Fold, FoldCounts};
+pub use counts::{FoldCounts, Late};
+pub use explain::Explanation;
+pub use fold::{Fold, FoldOptions, Offered, Updates};
+pub use snapshot::SnapshotError;
+pub use store::{Applied, Bounds, Spec, Store, TOUCHED};
+use waiting::Waiting;
 
 /// One match of a rule that feeds correlations: what travels from the first stage to the second.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,10 +59,25 @@ pub struct Finding {
     pub rule: usize,
     /// The group's values, in the order of the rule's group-by.
     pub group: GroupKey,
-    /// Start, end, count and evidence so far.
+    /// Start, end and count so far.
     pub episode: Episode,
+    /// Where the first and last contributing events lie.
+    pub evidence: Vec<Coordinate>,
     /// The record that made it begin or grow.
     pub trigger: Coordinate,
+}
+
+/// A correlation could not take in new groups, since it or all together hold as many as they may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overflow {
+    /// The correlation, by index.
+    pub rule: usize,
+    /// Event time of the first match that was refused.
+    pub time: Timestamp,
+    /// Groups that it held then.
+    pub groups: usize,
+    /// Bytes that they took.
+    pub bytes: usize,
 }
 
 /// The value of a field in a match.

@@ -106,6 +106,8 @@ families {
         "Events whose time lies too far in the future to move the watermark.";
     events_decoded: Counter "watchfire_events_decoded_total" ["topic"]
         "Events out of the ordinary, which were decoded into a tree: slower, not otherwise.";
+    late_matches: Counter "watchfire_late_matches_total" ["topic", "rule_id", "behind"]
+        "Matches too late for correlations, by how far behind the watermark they were, at most.";
     correlation_dropped: Counter "watchfire_correlation_dropped_total" ["rule_id", "reason"]
         "Detections that a correlation could not take in.";
 
@@ -150,12 +152,22 @@ families {
         "Errors that the Kafka client reported.";
     state_keys: Gauge "watchfire_state_keys" []
         "Groups held in window state.";
+    state_bytes: Gauge "watchfire_state_bytes" []
+        "Memory of the groups held in window state.";
+    state_limit_bytes: Gauge "watchfire_state_limit_bytes" []
+        "Memory that the groups of one partition of the matches topic may take.";
+    rule_state_keys: Gauge "watchfire_rule_state_keys" ["rule_id"]
+        "Groups that a correlation holds.";
+    rule_state_bytes: Gauge "watchfire_rule_state_bytes" ["rule_id"]
+        "Memory of the groups that a correlation holds.";
     restore_seconds: Gauge "watchfire_restore_seconds" []
         "Duration of the last restore from the changelog.";
 
     // Alerts and their delivery.
     alerts: Counter "watchfire_alerts_total" ["level"]
         "Alerts published.";
+    alert_updates: Counter "watchfire_alert_updates_total" ["level"]
+        "Further revisions of alerts published.";
     notify_attempts: Counter "watchfire_notify_attempts_total" ["endpoint", "outcome"]
         "Delivery attempts to a webhook endpoint, by outcome.";
     notify_seconds: Histogram "watchfire_notify_seconds" ["endpoint"]

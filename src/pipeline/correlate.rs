@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::alert::{self, Alert};
-use crate::correlate::{Finding, Fold, Match};
+use crate::correlate::{Finding, Fold, FoldOptions, Match, Offered};
 use crate::rule::RuleSet;
 use crate::time::Timestamp;
 use crate::window::{Progress, SourceClock};
@@ -64,6 +64,15 @@ impl Message {
     }
 }
 
+/// What a record brought about.
+#[derive(Clone, Debug, Default)]
+pub struct CorrelateOutput {
+    /// Alerts to be published.
+    pub alerts: Vec<Alert>,
+    /// Matches that came too late for correlations.
+    pub late: Vec<Match>,
+}
+
 /// The second stage for one partition: a pure function of its records in their order.
 pub struct Correlate {
     rules: Arc<RuleSet>,
@@ -74,17 +83,18 @@ pub struct Correlate {
 
 impl Correlate {
     /// An empty state.
-    pub fn new(rules: Arc<RuleSet>) -> Self {
-        let fold = Fold::new(Arc::clone(&rules), false);
+    pub fn new(rules: Arc<RuleSet>, options: FoldOptions) -> Self {
+        let fold = Fold::new(Arc::clone(&rules), options);
         Self { rules, fold, clock: SourceClock::default(), findings: Vec::new() }
     }
 
-    /// Takes the next record; alerts that it brings about are added to `alerts`.
-    pub fn record(&mut self, message: Message, alerts: &mut Vec<Alert>) {
+    /// Takes the next record; what it brings about is added to `out`.
+    pub fn record(&mut self, message: Message, out: &mut CorrelateOutput) {
         match message {
-            Message::Match(event) => {
-                self.fold.offer(event, &mut self.findings);
-            }
+            Message::Match(event) => match self.fold.offer(event, &mut self.findings) {
+                Offered::Taken => {}
+                Offered::Late(event) => out.late.push(event),
+            },
             Message::Marker(marker) => {
                 self.clock.expect(&marker.topics);
                 for p in &marker.progress {
@@ -95,10 +105,12 @@ impl Correlate {
                 }
             }
         }
-        let published = |f: &Finding| self.rules.correlations[f.rule].alerts;
-        alerts.extend(
-            self.findings.drain(..).filter(published).map(|f| alert::of_finding(&self.rules, &f)),
-        );
+        let Self { rules, findings, fold, .. } = self;
+        let published = |f: &Finding| rules.correlations[f.rule].alerts;
+        let found = findings.drain(..).filter(published).map(|f| alert::of_finding(rules, &f));
+        out.alerts.extend(found);
+        let full = fold.take_overflows();
+        out.alerts.extend(full.iter().map(|o| alert::of_overflow(rules, o)));
     }
 
     /// The keyed state, for its counts.

@@ -295,21 +295,25 @@ fn route(
         let holders = changed.map_or_else(|| std::slice::from_ref(field), |v| v.holders(field));
         holders.iter().find_map(|holder| event.text(holder)).map(|t| bounded(&t))
     };
-    let key: Option<Vec<Arc<str>>> = spec.key.iter().map(value).collect();
-    let Some(mut key) = key else {
+    let values: Vec<Option<Arc<str>>> = spec.fields.iter().map(value).collect();
+    // Not the text of any value, so that what has none is apart.
+    let none = || spec.null_group.then(|| Arc::from("\0"));
+    let part = |place: &usize| values[*place].clone().or_else(none);
+    let mut key = vec![Arc::clone(&spec.id)];
+    key.extend(spec.key_places.iter().filter_map(part));
+    if key.len() <= spec.key_places.len() {
         for member in &spec.members {
             *out.counts.missing_field.entry(*member).or_default() += 1;
         }
         return;
-    };
-    key.insert(0, Arc::clone(&spec.id));
-    let named = |field: &FieldPath| Some((Arc::from(field.as_str()), value(field)?));
+    }
+    let named = |(name, value): (&Arc<str>, Option<Arc<str>>)| Some((Arc::clone(name), value?));
     let event = Match {
         time,
         at: at.clone(),
         family: Arc::clone(&spec.id),
         rule: rules.detections[index].header.id.clone(),
-        values: spec.fields.iter().filter_map(named).collect(),
+        values: spec.names.iter().zip(values).filter_map(named).collect(),
     };
     out.matches.push(Routed { key, event });
 }

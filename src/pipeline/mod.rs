@@ -11,6 +11,6 @@ mod filter;
 mod undecoded;
 mod unfed;
 
-pub use correlate::{Correlate, Marker, Message, Progressed};
+pub use correlate::{Correlate, CorrelateOutput, Marker, Message, Progressed};
 pub use filter::{Counts, Detected, Filter, FilterOutput, Record, Rejected, Routed};
 pub use unfed::{Unfed, unfed};

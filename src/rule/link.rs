@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::correlation::{Correlation, CorrelationKind};
+use super::correlation::{Correlation, CorrelationKind, Windowing};
 use super::detection::{self, Expr};
 use super::diagnostic::{Code, Diagnostic, Place, Severity};
 use super::header::Header;
@@ -88,6 +88,12 @@ pub struct CorrelationRule {
     pub group_by: Vec<FieldPath>,
     /// Length of the closed window, microseconds.
     pub timespan_micros: i64,
+    /// How windows lie in time.
+    pub windowing: Windowing,
+    /// Whether events without a group-by field make a group of their own.
+    pub null_group: bool,
+    /// Least event time between two reports of one episode, microseconds, if the rule says.
+    pub update_micros: Option<i64>,
     /// Whether a finding alerts by itself.
     pub alerts: bool,
     /// Its family, by index.
@@ -103,6 +109,12 @@ pub struct Family {
     pub key: Vec<FieldPath>,
     /// Every field of an event that a member needs.
     pub fields: Vec<FieldPath>,
+    /// Their names, to be shared by all matches.
+    pub names: Vec<Arc<str>>,
+    /// Where the fields of the key are among them.
+    pub key_places: Vec<usize>,
+    /// Whether a member takes events that lack a field of the key.
+    pub null_group: bool,
     /// Its members, by index.
     pub members: Vec<usize>,
 }
@@ -203,6 +215,7 @@ impl RuleSet {
             set: Self::default(),
             trees: Vec::new(),
             pending: Vec::new(),
+            depths: Vec::new(),
             filters: Vec::new(),
             referenced: BTreeSet::new(),
             options,
@@ -236,6 +249,8 @@ struct Linker<'d> {
     set: RuleSet,
     trees: Vec<RuleTree>,
     pending: Vec<(Header, Correlation)>,
+    /// Of each correlation that is linked, in their order.
+    depths: Vec<usize>,
     filters: Vec<FilterTree>,
     referenced: BTreeSet<RuleRef>,
     options: &'d Options,
@@ -400,18 +415,20 @@ impl Linker<'_> {
     }
 
     /// Links correlations in rounds: each round takes those whose rules are all there. What is left
-    /// refers to something missing, or to itself.
+    /// refers to something missing, to itself, or stands on too many others.
     fn correlate(&mut self) {
-        for _ in 0..CORRELATION_DEPTH_MAX {
+        loop {
             let before = self.pending.len();
             for (header, correlation) in std::mem::take(&mut self.pending) {
                 let refs: Option<Vec<RuleRef>> =
                     correlation.rules.iter().map(|k| self.find(&k.text)).collect();
-                match refs {
+                let depth = refs.iter().flatten().map(|r| self.depth(*r)).max().unwrap_or_default();
+                match refs.filter(|_| depth < CORRELATION_DEPTH_MAX) {
                     Some(refs) => {
                         let heads = refs.iter().map(|r| self.set.header(*r));
                         let found = reference::by_title(&header, &correlation, heads);
                         self.diagnostics.extend(found);
+                        self.depths.push(depth + 1);
                         self.add(header, correlation, &refs);
                     }
                     None => self.pending.push((header, correlation)),
@@ -427,6 +444,14 @@ impl Linker<'_> {
             heads.chain(self.set.correlations.iter().map(|r| &r.header)).collect();
         let found = reference::unresolved(&self.pending, &loaded, &heads);
         self.diagnostics.extend(found);
+    }
+
+    /// How many correlations stand on each other up to a rule; none for a detection.
+    fn depth(&self, rule: RuleRef) -> usize {
+        match rule {
+            RuleRef::Detection(_) => 0,
+            RuleRef::Correlation(i) => self.depths[i],
+        }
     }
 
     /// By id, then by name, then (as some public rules do) by title.
@@ -458,6 +483,9 @@ impl Linker<'_> {
             inputs,
             group_by: correlation.group_by,
             timespan_micros: correlation.timespan_micros,
+            windowing: correlation.windowing,
+            null_group: correlation.null_group,
+            update_micros: correlation.update_micros,
             alerts: true,
             family: 0,
         });
@@ -520,15 +548,17 @@ impl Linker<'_> {
         for rule in rules() {
             fields.extend(rule.group_by.iter().cloned());
             fields.extend(rule.inputs.iter().flat_map(|i| i.group_fields.iter().cloned()));
-            if let CorrelationKind::ValueCount { fields: values, .. } = &rule.kind {
-                fields.extend(values.iter().cloned());
-            }
+            fields.extend(rule.kind.fields().iter().cloned());
         }
         let mut names: Vec<&[u8]> = rules().map(|r| r.header.id.0.as_bytes()).collect();
         names.sort_unstable();
         names.extend(key.iter().map(|f| f.as_str().as_bytes()));
-        let id = hex(&stable_hash(&names)[..8]);
-        Family { id: id.into(), key, fields: fields.into_iter().collect(), members }
+        let id = hex(&stable_hash(&names)[..8]).into();
+        let null_group = rules().any(|r| r.null_group);
+        let fields: Vec<FieldPath> = fields.into_iter().collect();
+        let names = fields.iter().map(|f| f.as_str().into()).collect();
+        let key_places = key.iter().filter_map(|k| fields.iter().position(|f| f == k)).collect();
+        Family { id, key, fields, names, key_places, null_group, members }
     }
 }
 

@@ -29,7 +29,9 @@ mod yaml;
 use std::sync::Arc;
 
 pub use crate::event::fold;
-pub use correlation::{Correlation, CorrelationKind, Spike, Threshold};
+pub use correlation::{
+    Correlation, CorrelationKind, Occurrence, Spike, Threshold, ValueMeasure, Windowing,
+};
 pub use cost::Cost;
 pub use detection::{Expr, Item, Values};
 pub use diagnostic::{Code, Diagnostic, Fix, Place, Severity, nearest};

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use super::Stopwatch;
 use super::shared::{Shared, Unreported};
 use super::worker::{Assigned, Place, Run, Stage, WorkerError};
-use crate::alert::{self, Alert, Gap};
-use crate::config::Start;
-use crate::correlate::FoldCounts;
+use crate::alert::{self, Gap};
+use crate::config::{Config, Start};
+use crate::correlate::{FoldCounts, FoldOptions, Updates};
 use crate::decode::{Reject, RejectCode};
 use crate::ids::Coordinate;
 use crate::kafka::{PartitionStats, Transactional};
-use crate::pipeline::{Correlate, Message, Rejected};
-use crate::sink::{send_alert, send_reject};
+use crate::pipeline::{Correlate, CorrelateOutput, Message, Rejected};
+use crate::sink::{send_alert, send_late, send_reject};
 use crate::time::Timestamp;
 
 struct PartitionState {
@@ -31,7 +31,7 @@ pub struct CorrelateStage {
     shared: Arc<Shared>,
     number: usize,
     partitions: BTreeMap<Place, PartitionState>,
-    alerts: Vec<Alert>,
+    output: CorrelateOutput,
     restore: Option<Stopwatch>,
     unreported: Unreported,
 }
@@ -43,7 +43,7 @@ impl CorrelateStage {
             shared: Arc::clone(shared),
             number,
             partitions: BTreeMap::new(),
-            alerts: Vec::new(),
+            output: CorrelateOutput::default(),
             restore: None,
             unreported: Unreported::default(),
         }
@@ -51,37 +51,67 @@ impl CorrelateStage {
 
     /// Publishes what the folds counted since the last time.
     fn publish_counts(&mut self) {
-        let metrics = &self.shared.metrics;
-        let rules = &self.shared.rules;
-        let mut groups = 0;
+        let mut used = vec![(0, 0); self.shared.rules.correlations.len()];
         for state in self.partitions.values_mut() {
-            groups += state.correlate.fold().groups();
-            let now = state.correlate.fold().counts();
-            if !state.live || *now == state.counted {
-                continue;
+            let fold = state.correlate.fold();
+            for (sum, one) in used.iter_mut().zip(fold.usage()) {
+                *sum = (sum.0 + one.0, sum.1 + one.1);
             }
-            for (topic, n) in &now.late {
-                let before = state.counted.late.get(topic).copied().unwrap_or(0);
-                metrics.events_late.add([topic], n - before);
+            if state.live && *fold.counts() != state.counted {
+                publish(&self.shared, fold.counts(), &state.counted);
+                state.counted = fold.counts().clone();
             }
-            let dropped = [
-                ("missing_field", &now.missing_field, &state.counted.missing_field),
-                ("overflow", &now.overflow, &state.counted.overflow),
-            ];
-            for (reason, now, before) in dropped {
-                for (rule, n) in now {
-                    let before = before.get(rule).copied().unwrap_or(0);
-                    let id = &rules.correlations[*rule].header.id.0;
-                    metrics.correlation_dropped.add([id, reason], n - before);
-                }
-            }
-            let unknown = now.unknown_rule - state.counted.unknown_rule;
-            metrics.correlation_dropped.add(["other", "unknown_rule"], unknown);
-            let early = now.released_early - state.counted.released_early;
-            metrics.correlation_dropped.add(["other", "released_early"], early);
-            state.counted = now.clone();
         }
-        self.shared.set_state_keys(self.number, groups);
+        self.shared.set_state(self.number, used);
+        let limit = self.shared.config.correlation.state_bytes_max;
+        self.shared.metrics.state_limit_bytes.set([], limit as f64);
+    }
+}
+
+/// Adds to the metrics what a fold counted since `before`.
+fn publish(shared: &Shared, now: &FoldCounts, before: &FoldCounts) {
+    let metrics = &shared.metrics;
+    for ((topic, rule), late) in &now.late {
+        let old = before.late.get(&(Arc::clone(topic), rule.clone())).copied().unwrap_or_default();
+        metrics.events_late.add([topic], late.count - old.count);
+        for ((behind, n), (_, old)) in late.named().zip(old.named()).filter(|(n, o)| n.1 > o.1) {
+            metrics.late_matches.add([topic, &rule.0, behind], n - old);
+        }
+    }
+    let dropped = [
+        ("missing_field", &now.missing_field, &before.missing_field),
+        ("no_number", &now.no_number, &before.no_number),
+        ("overflow", &now.overflow, &before.overflow),
+    ];
+    for (reason, now, before) in dropped {
+        for (rule, n) in now {
+            let before = before.get(rule).copied().unwrap_or(0);
+            let id = &shared.rules.correlations[*rule].header.id.0;
+            metrics.correlation_dropped.add([id, reason], n - before);
+        }
+    }
+    let others = [
+        ("unknown_rule", now.unknown_rule - before.unknown_rule),
+        ("released_early", now.released_early - before.released_early),
+        ("duplicate", now.duplicates - before.duplicates),
+    ];
+    for (reason, n) in others {
+        metrics.correlation_dropped.add(["other", reason], n);
+    }
+}
+
+/// How folds run, by the configuration: the same for every partition, wherever it is.
+fn fold_options(config: &Config) -> FoldOptions {
+    let correlation = &config.correlation;
+    let updates = match correlation.update_interval.0 {
+        0 => Updates::None,
+        micros => Updates::Every(micros),
+    };
+    FoldOptions {
+        updates,
+        rule_groups_max: correlation.rule_groups_max,
+        bytes_max: correlation.state_bytes_max,
+        ..FoldOptions::default()
     }
 }
 
@@ -113,7 +143,8 @@ impl Stage for CorrelateStage {
             send_alert(out, &self.shared.topics.alerts, &alert::of_gap(&gap))?;
             self.unreported.gap(gap);
         }
-        let correlate = Correlate::new(Arc::clone(&self.shared.rules));
+        let options = fold_options(&self.shared.config);
+        let correlate = Correlate::new(Arc::clone(&self.shared.rules), options);
         let state = PartitionState { correlate, counted: FoldCounts::default(), live: false };
         self.partitions.insert(partition.place.clone(), state);
         self.restore.get_or_insert_with(Stopwatch::start);
@@ -135,7 +166,7 @@ impl Stage for CorrelateStage {
         let mut taken = 0;
         for message in run.records {
             match Message::decode(message.payload().unwrap_or_default()) {
-                Ok(record) => state.correlate.record(record, &mut self.alerts),
+                Ok(record) => state.correlate.record(record, &mut self.output),
                 Err(e) if !run.restoring => {
                     let (topic, offset) = (Arc::clone(topic), message.offset());
                     let at = Coordinate { topic, partition: *partition, offset };
@@ -148,9 +179,12 @@ impl Stage for CorrelateStage {
                 }
                 Err(_) => {}
             }
-            for alert in self.alerts.drain(..).filter(|_| !run.restoring) {
+            for alert in self.output.alerts.drain(..).filter(|_| !run.restoring) {
                 send_alert(out, &self.shared.topics.alerts, &alert)?;
                 self.unreported.alert(&alert);
+            }
+            for event in self.output.late.drain(..).filter(|_| !run.restoring) {
+                send_late(out, &self.shared.topics.late, &event)?;
             }
             taken += 1;
             if out.is_full() {

@@ -371,6 +371,7 @@ fn own_topics(config: &Config) -> Vec<TopicSpec> {
         spec(config.matches_topic(), config.topics.matches_partitions),
         spec(config.alerts_topic(), config.topics.alerts_partitions),
         spec(config.dead_letters_topic(), config.topics.alerts_partitions),
+        spec(config.late_topic(), config.topics.alerts_partitions),
     ]
 }
 

@@ -27,6 +27,8 @@ pub struct OwnTopics {
     pub matches: String,
     /// What could not be decoded or delivered.
     pub dead_letters: String,
+    /// Matches that came too late for correlations.
+    pub late: String,
 }
 
 /// What an epoch will have published once it is committed.
@@ -34,11 +36,16 @@ pub struct OwnTopics {
 pub struct Unreported {
     gaps: Vec<Gap>,
     alerts: BTreeMap<(Level, RuleId), u64>,
+    updates: BTreeMap<Level, u64>,
 }
 
 impl Unreported {
-    /// Notes an alert that was sent.
+    /// Notes an alert that was sent, for the first time or again.
     pub fn alert(&mut self, alert: &Alert) {
+        if alert.revision > 1 {
+            *self.updates.entry(alert.level).or_default() += 1;
+            return;
+        }
         *self.alerts.entry((alert.level, alert.rule.clone())).or_default() += 1;
     }
 
@@ -52,6 +59,9 @@ impl Unreported {
         for ((level, rule), n) in std::mem::take(&mut self.alerts) {
             shared.metrics.alerts.add([level.as_str()], n);
             shared.metrics.rule_alerts.add([&rule.0], n);
+        }
+        for (level, n) in std::mem::take(&mut self.updates) {
+            shared.metrics.alert_updates.add([level.as_str()], n);
         }
         self.gaps.drain(..).for_each(|gap| shared.report_gap(&gap));
     }
@@ -76,8 +86,8 @@ pub struct Shared {
     /// Set when the process is to end.
     pub stop: AtomicBool,
     partition_counts: Mutex<BTreeMap<Arc<str>, i32>>,
-    /// Groups held by each worker of the second stage.
-    state_keys: DashMap<usize, usize>,
+    /// Groups and bytes held by each worker of the second stage, by correlation.
+    state: DashMap<usize, Vec<(usize, usize)>>,
     fatal: Mutex<Option<String>>,
 }
 
@@ -99,6 +109,7 @@ impl Shared {
             alerts: config.alerts_topic(),
             matches: config.matches_topic(),
             dead_letters: config.dead_letters_topic(),
+            late: config.late_topic(),
         };
         Self {
             config,
@@ -110,7 +121,7 @@ impl Shared {
             health,
             stop: AtomicBool::new(false),
             partition_counts: Mutex::default(),
-            state_keys: DashMap::new(),
+            state: DashMap::new(),
             fatal: Mutex::default(),
         }
     }
@@ -132,12 +143,25 @@ impl Shared {
         *known = (*known).max(partitions);
     }
 
-    /// Takes how many groups a worker of the second stage holds.
-    pub fn set_state_keys(&self, worker: usize, keys: usize) {
-        if self.state_keys.insert(worker, keys) != Some(keys) {
-            let all: usize = self.state_keys.iter().map(|entry| *entry).sum();
-            self.metrics.state_keys.set([], all as f64);
+    /// Takes how many groups and bytes a worker of the second stage holds, by correlation.
+    pub fn set_state(&self, worker: usize, used: Vec<(usize, usize)>) {
+        if self.state.get(&worker).is_some_and(|before| *before == used) {
+            return;
         }
+        self.state.insert(worker, used);
+        let mut all = vec![(0, 0); self.rules.correlations.len()];
+        for worker in &self.state {
+            for (sum, used) in all.iter_mut().zip(worker.iter()) {
+                *sum = (sum.0 + used.0, sum.1 + used.1);
+            }
+        }
+        let metrics = &self.metrics;
+        for (rule, (groups, bytes)) in self.rules.correlations.iter().zip(&all) {
+            metrics.rule_state_keys.set([&rule.header.id.0], *groups as f64);
+            metrics.rule_state_bytes.set([&rule.header.id.0], *bytes as f64);
+        }
+        metrics.state_keys.set([], all.iter().map(|(groups, _)| groups).sum::<usize>() as f64);
+        metrics.state_bytes.set([], all.iter().map(|(_, bytes)| bytes).sum::<usize>() as f64);
     }
 
     /// Makes a loss known to metrics, health and the log.

@@ -3,4 +3,4 @@
 mod records;
 pub mod webhook;
 
-pub use records::{send_alert, send_reject};
+pub use records::{send_alert, send_late, send_reject};

@@ -1,12 +1,13 @@
-//! Alerts and dead letters as Kafka records.
+//! Alerts, dead letters and late matches as Kafka records.
 
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 
 use crate::alert::Alert;
+use crate::correlate::Match;
 use crate::kafka::{TransactionError, Transactional};
 use crate::limits::DEAD_LETTER_BYTES_MAX;
-use crate::pipeline::Rejected;
+use crate::pipeline::{Message, Rejected};
 
 /// Adds an alert to the epoch. The headers are those of CloudEvents' binary mode.
 ///
@@ -62,6 +63,28 @@ pub fn send_reject(
         Some(bytes) => out.send(record.payload(bytes)),
         None => out.send(record),
     }
+}
+
+/// Adds a match that came too late for correlations to the epoch: the match as the stages hand it on, and
+/// in headers which event it is of.
+///
+/// # Errors
+/// When it cannot be queued.
+pub fn send_late(
+    out: &mut Transactional,
+    topic: &str,
+    event: &Match,
+) -> Result<(), TransactionError> {
+    let headers = headers(&[
+        ("watchfire-rule", &event.rule.0),
+        ("watchfire-time", &event.time.to_string()),
+        ("watchfire-topic", &event.at.topic),
+        ("watchfire-partition", &event.at.partition.to_string()),
+        ("watchfire-offset", &event.at.offset.to_string()),
+    ]);
+    let payload = Message::Match(event.clone()).encode();
+    let key = event.at.to_string();
+    out.send(BaseRecord::to(topic).key(key.as_bytes()).payload(&payload[..]).headers(headers))
 }
 
 fn headers(pairs: &[(&str, &str)]) -> OwnedHeaders {

@@ -2,38 +2,62 @@
 
 use std::collections::VecDeque;
 
-use crate::ids::Coordinate;
+use serde::{Deserialize, Serialize};
+
+use super::Place;
+use crate::decimal::Decimal;
 use crate::limits::EVIDENCE_EACH_END_MAX;
 use crate::time::Timestamp;
 
 /// Where contributing events lie: the first and last few exactly, and how many there were.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
-    /// The first few, in order.
-    pub first: Vec<Coordinate>,
-    /// The last few after those, in order.
-    pub last: VecDeque<Coordinate>,
+    first: Vec<Place>,
+    last: VecDeque<Place>,
     /// How many contributed.
     pub total: u64,
 }
 
 impl Evidence {
-    /// Adds the coordinate of one contributing event.
-    pub fn add(&mut self, at: &Coordinate) {
+    /// Adds the place of one contributing event.
+    pub fn add(&mut self, at: Place) {
         self.total += 1;
         if self.first.len() < EVIDENCE_EACH_END_MAX {
-            self.first.push(at.clone());
+            self.first.push(at);
             return;
         }
         if self.last.len() == EVIDENCE_EACH_END_MAX {
             self.last.pop_front();
         }
-        self.last.push_back(at.clone());
+        self.last.push_back(at);
+    }
+
+    /// The first few, then the last few after those, each in order.
+    pub fn places(&self) -> impl Iterator<Item = Place> {
+        self.first.iter().chain(&self.last).copied()
+    }
+
+    /// The last of all.
+    pub fn latest(&self) -> Option<Place> {
+        self.last.back().or(self.first.last()).copied()
+    }
+
+    /// Bytes on the heap.
+    pub(super) fn bytes(&self) -> usize {
+        (self.first.capacity() + self.last.capacity()) * size_of::<Place>()
+    }
+}
+
+impl FromIterator<Place> for Evidence {
+    fn from_iter<I: IntoIterator<Item = Place>>(places: I) -> Self {
+        let mut evidence = Self::default();
+        places.into_iter().for_each(|at| evidence.add(at));
+        evidence
     }
 }
 
 /// One stretch of time in which a condition held for a group.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Episode {
     /// Time of its earliest event.
     pub start: Timestamp,
@@ -44,9 +68,15 @@ pub struct Episode {
     /// events of the same instant may come in another order elsewhere, but not change this.
     pub began: Timestamp,
     /// The number that the condition is about.
-    pub value: u64,
+    pub value: Decimal,
+    /// Whether the number is an estimate, since exact counting would have taken too much memory.
+    pub approximate: bool,
     /// 1 when it begins, one more with every event that joins it.
     pub revision: u64,
+    /// The revision that was reported last.
+    pub reported: u64,
+    /// When, in event time.
+    pub reported_at: Timestamp,
     /// What a spike rule expected instead.
     pub expected: Option<f64>,
     /// Where its events lie.
@@ -55,8 +85,19 @@ pub struct Episode {
 
 impl Episode {
     /// One that begins now.
-    pub fn begin(start: Timestamp, end: Timestamp, value: u64, evidence: Evidence) -> Self {
-        Self { start, end, began: end, value, revision: 1, expected: None, evidence }
+    pub fn begin(start: Timestamp, end: Timestamp, value: Decimal, evidence: Evidence) -> Self {
+        Self {
+            start,
+            end,
+            began: end,
+            value,
+            approximate: false,
+            revision: 1,
+            reported: 0,
+            reported_at: Timestamp::MIN,
+            expected: None,
+            evidence,
+        }
     }
 
     /// Where it stands in event time: when it was decided, or its latest event.
@@ -64,11 +105,16 @@ impl Episode {
         self.began.max(self.end)
     }
 
-    /// One more event belongs to it.
-    pub fn grow(&mut self, at: &Coordinate, time: Timestamp, value: u64) {
+    /// One more event belongs to it; of all the values that it had, the largest is kept.
+    pub fn grow(&mut self, at: Place, time: Timestamp, value: Decimal) {
         self.end = time;
-        self.value = value;
+        self.value = self.value.max(value);
         self.revision += 1;
         self.evidence.add(at);
+    }
+
+    /// Bytes on the heap, its own included.
+    pub(super) fn bytes(episode: Option<&Self>) -> usize {
+        episode.map_or(0, |e| size_of::<Self>() + e.evidence.bytes())
     }
 }

@@ -6,11 +6,13 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Change, Episode, Evidence, Happening, WindowKind};
 use crate::time::Timestamp;
 
 /// The open bucket and the history of one group.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SpikeWindow {
     /// Number of the open bucket: event time ÷ length.
     bucket: i64,
@@ -18,7 +20,7 @@ pub struct SpikeWindow {
     /// Counts of closed buckets, the oldest first.
     history: VecDeque<u64>,
     evidence: Evidence,
-    pub(super) episode: Option<Episode>,
+    pub(super) episode: Option<Box<Episode>>,
     started: bool,
 }
 
@@ -33,7 +35,7 @@ impl SpikeWindow {
         }
     }
 
-    pub(super) fn apply(&mut self, kind: &WindowKind, what: &Happening<'_>) -> Change {
+    pub(super) fn apply(&mut self, kind: &WindowKind, what: &Happening) -> Change {
         let &WindowKind::Spike { bucket_micros, history, history_min, ratio, count_min } = kind
         else {
             return Change::default();
@@ -55,15 +57,14 @@ impl SpikeWindow {
         let holds = self.history.len() >= history_min && self.count as f64 >= trip(self);
         match &mut self.episode {
             Some(episode) => {
-                let most = episode.value.max(self.count);
-                episode.grow(what.at, what.time, most);
+                episode.grow(what.at, what.time, self.count.into());
             }
             None if holds => {
                 let start = Timestamp(self.bucket.saturating_mul(bucket_micros));
-                let mut episode =
-                    Episode::begin(start, what.time, self.count, self.evidence.clone());
+                let (count, evidence) = (self.count.into(), self.evidence.clone());
+                let mut episode = Episode::begin(start, what.time, count, evidence);
                 episode.expected = Some(self.mean());
-                self.episode = Some(episode);
+                self.episode = Some(Box::new(episode));
             }
             None => {}
         }
@@ -73,6 +74,23 @@ impl SpikeWindow {
     fn mean(&self) -> f64 {
         let sum: u64 = self.history.iter().sum();
         sum as f64 / self.history.len().max(1) as f64
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The count that would be a spike; `None` while too little is known.
+    pub(super) fn trip(&self, kind: &WindowKind) -> Option<f64> {
+        let WindowKind::Spike { history_min, ratio, count_min, .. } = kind else { return None };
+        let known = self.history.len() >= *history_min;
+        known.then(|| (self.mean() * ratio).max(*count_min as f64))
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.history.capacity() * size_of::<u64>()
+            + self.evidence.bytes()
+            + Episode::bytes(self.episode.as_deref())
     }
 
     fn close_bucket(&mut self, trip: f64, history: usize) {
@@ -91,7 +109,7 @@ impl SpikeWindow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::Coordinate;
+    use crate::window::Place;
 
     const KIND: WindowKind = WindowKind::Spike {
         bucket_micros: 60_000_000,
@@ -104,12 +122,11 @@ mod tests {
     /// Feeds so many events into each minute; gives the minutes in which an episode began.
     fn begun(counts: &[u64]) -> Vec<usize> {
         let mut window = SpikeWindow::default();
-        let at = Coordinate { topic: "t".into(), partition: 0, offset: 0 };
         let mut minutes = Vec::new();
         for (minute, count) in counts.iter().enumerate() {
             for i in 0..*count {
                 let time = Timestamp(minute as i64 * 60_000_000 + i as i64 * 1000);
-                let what = Happening { time, at: &at, input: 0, value: None };
+                let what = Happening::plain(time, Place::default(), 0);
                 window.apply(&KIND, &what);
                 if window.episode.as_ref().is_some_and(|e| e.revision == 1) {
                     minutes.push(minute);
@@ -131,9 +148,8 @@ mod tests {
     #[test]
     fn a_long_silence_costs_no_more_than_the_history() {
         let mut window = SpikeWindow::default();
-        let at = Coordinate { topic: "t".into(), partition: 0, offset: 0 };
         for time in [0, i64::MAX / 2] {
-            let what = Happening { time: Timestamp(time), at: &at, input: 0, value: None };
+            let what = Happening::plain(Timestamp(time), Place::default(), 0);
             window.apply(&KIND, &what);
         }
         assert_eq!(window.history.len(), 10);

@@ -1,75 +1,78 @@
 //! Different rules matching for one group within a timespan, in any order or in a given one.
 
-use super::{Change, Episode, Evidence, Happening};
-use crate::ids::Coordinate;
+use serde::{Deserialize, Serialize};
+
+use super::condition::Seen;
+use super::{Change, Episode, Happening, Place};
 use crate::limits::INSTANT_EVENTS_MAX;
 use crate::time::Timestamp;
 
-type Seen = Option<(Timestamp, Coordinate)>;
+/// An event: its time and place.
+type Event = (Timestamp, Place);
 
 /// When each input was last seen.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TemporalWindow {
-    seen: Vec<Seen>,
-    pub(super) episode: Option<Episode>,
-    last: Timestamp,
+    /// Input, time and place, in the order last seen.
+    seen: Vec<(u32, Timestamp, Place)>,
+    pub(super) episode: Option<Box<Episode>>,
 }
 
 impl TemporalWindow {
-    pub(super) fn new(inputs: usize) -> Self {
-        Self { seen: vec![None; inputs], ..Self::default() }
+    pub(super) fn apply(&mut self, condition: &Seen, timespan: i64, what: &Happening) -> Change {
+        let input = what.input as u32;
+        self.seen.retain(|(i, time, _)| *i != input && what.time.since(*time) <= timespan);
+        self.seen.push((input, what.time, what.at));
+        let present: Vec<Event> = self.seen.iter().map(|(_, t, at)| (*t, *at)).collect();
+        let holds = self.holds(condition);
+        change(&mut self.episode, holds, &present, what)
     }
 
-    pub(super) fn last(&self) -> Timestamp {
-        self.last
+    fn holds(&self, condition: &Seen) -> bool {
+        condition.holds(&|input| self.seen.iter().any(|(i, ..)| *i as usize == input))
     }
 
-    pub(super) fn apply(&mut self, at_least: usize, timespan: i64, what: &Happening<'_>) -> Change {
-        if what.time.since(self.last) > timespan {
-            self.episode = None;
-        }
-        self.last = what.time;
-        if let Some(slot) = self.seen.get_mut(what.input) {
-            *slot = Some((what.time, what.at.clone()));
-        }
-        let within = |seen: &&(Timestamp, Coordinate)| what.time.since(seen.0) <= timespan;
-        let mut present: Vec<_> = self.seen.iter().flatten().filter(within).cloned().collect();
-        present.sort();
-        change(&mut self.episode, present.len() >= at_least, &present, what)
+    pub(super) fn latest_time(&self) -> Timestamp {
+        self.seen.last().map_or(Timestamp::MIN, |(_, time, _)| *time)
+    }
+
+    /// The inputs seen within the timespan that ends at `now`.
+    pub(super) fn inputs(&self, now: Timestamp, timespan: i64) -> Vec<usize> {
+        let within = self.seen.iter().filter(|(_, time, _)| now.since(*time) <= timespan);
+        within.map(|(input, ..)| *input as usize).collect()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.seen.capacity() * size_of::<(u32, Timestamp, Place)>()
+            + Episode::bytes(self.episode.as_deref())
     }
 }
 
 /// Events for inputs 0..=i, in order.
-type Chain = Vec<(Timestamp, Coordinate)>;
+type Chain = Vec<Event>;
 
 /// For each prefix of the inputs, the chain of events that completes it.
 ///
 /// Of all chains the one with the latest start is kept: it stays within the timespan longest. Events of
 /// one instant are put in order once more each time another comes: those of one partition stand in
 /// its order, between partitions either may have been first, and one event is not two steps.
-#[derive(Clone, Debug, Default)]
-pub struct OrderedWindow {
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Chains {
     /// `chains[i]`: of the events before this instant.
     chains: Vec<Chain>,
     /// Which input matched which event of this instant.
-    instant: Vec<(usize, Coordinate)>,
-    pub(super) episode: Option<Episode>,
+    instant: Vec<(usize, Place)>,
     last: Timestamp,
 }
 
-impl OrderedWindow {
+impl Chains {
     pub(super) fn new(inputs: usize) -> Self {
-        Self { chains: vec![Chain::new(); inputs], ..Self::default() }
+        Self { chains: vec![Chain::new(); inputs], instant: Vec::new(), last: Timestamp::MIN }
     }
 
-    pub(super) fn last(&self) -> Timestamp {
-        self.last
-    }
-
-    pub(super) fn apply(&mut self, timespan: i64, what: &Happening<'_>) -> Change {
-        if what.time.since(self.last) > timespan {
-            self.episode = None;
-        }
+    /// Takes an event; gives the chain of all inputs that it belongs to, if it completes one that
+    /// starts within the timespan.
+    pub(super) fn add(&mut self, timespan: i64, what: &Happening) -> Option<Chain> {
         if what.time > self.last {
             let chains = self.candidates().into_iter();
             self.chains = chains.map(|c| latest(c.into_iter()).unwrap_or_default()).collect();
@@ -77,15 +80,13 @@ impl OrderedWindow {
         }
         self.last = what.time;
         if self.instant.len() < INSTANT_EVENTS_MAX {
-            self.instant.push((what.input, what.at.clone()));
+            self.instant.push((what.input, what.at));
         }
         let complete = self.candidates().pop().unwrap_or_default().into_iter().filter(|chain| {
             let within = chain.first().is_some_and(|(t, _)| what.time.since(*t) <= timespan);
-            within && chain.iter().any(|(_, at)| at == what.at)
+            within && chain.iter().any(|(_, at)| *at == what.at)
         });
-        let chain = latest(complete);
-        let holds = chain.is_some();
-        change(&mut self.episode, holds, &chain.unwrap_or_default(), what)
+        latest(complete)
     }
 
     /// For each prefix, the chain from before this instant and those that end with an event of it.
@@ -97,10 +98,10 @@ impl OrderedWindow {
             for (_, at) in self.instant.iter().filter(|(i, _)| *i == input) {
                 let shorter = match input {
                     0 => Some(Chain::new()),
-                    i => latest(all[i - 1].iter().filter(|c| self.may_follow(c, at)).cloned()),
+                    i => latest(all[i - 1].iter().filter(|c| self.may_follow(c, *at)).cloned()),
                 };
                 here.extend(shorter.map(|mut chain| {
-                    chain.push((self.last, at.clone()));
+                    chain.push((self.last, *at));
                     chain
                 }));
             }
@@ -110,11 +111,24 @@ impl OrderedWindow {
     }
 
     /// Whether an event of this instant may come after the last one of a chain.
-    fn may_follow(&self, chain: &Chain, at: &Coordinate) -> bool {
+    fn may_follow(&self, chain: &Chain, at: Place) -> bool {
         chain.last().is_some_and(|(time, last)| {
-            let elsewhere = (&last.topic, last.partition) != (&at.topic, at.partition);
-            *time < self.last || elsewhere || last.offset < at.offset
+            *time < self.last || !last.same_partition(at) || last.offset() < at.offset()
         })
+    }
+
+    /// How many steps of the order lie within the timespan that ends at `now`.
+    pub(super) fn steps(&self, now: Timestamp, timespan: i64) -> usize {
+        let chains = self.candidates();
+        let within = |c: &Chain| c.first().is_some_and(|(t, _)| now.since(*t) <= timespan);
+        chains.iter().take_while(|here| here.iter().any(within)).count()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        let chains: usize = self.chains.iter().map(|c| c.capacity() * size_of::<Event>()).sum();
+        chains
+            + self.chains.capacity() * size_of::<Chain>()
+            + self.instant.capacity() * size_of::<(usize, Place)>()
     }
 }
 
@@ -122,23 +136,47 @@ fn latest(chains: impl Iterator<Item = Chain>) -> Option<Chain> {
     chains.max_by_key(|chain| chain.first().map(|(time, _)| *time))
 }
 
+/// All inputs in their order within a timespan.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct OrderedWindow {
+    pub(super) chains: Chains,
+    pub(super) episode: Option<Box<Episode>>,
+}
+
+impl OrderedWindow {
+    pub(super) fn new(inputs: usize) -> Self {
+        Self { chains: Chains::new(inputs), episode: None }
+    }
+
+    pub(super) fn apply(&mut self, timespan: i64, what: &Happening) -> Change {
+        let chain = self.chains.add(timespan, what);
+        let holds = chain.is_some();
+        change(&mut self.episode, holds, &chain.unwrap_or_default(), what)
+    }
+
+    pub(super) fn latest_time(&self) -> Timestamp {
+        self.chains.last
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.chains.bytes() + Episode::bytes(self.episode.as_deref())
+    }
+}
+
 /// Begins an episode when the condition holds, or lets a running one grow.
 fn change(
-    episode: &mut Option<Episode>,
+    episode: &mut Option<Box<Episode>>,
     holds: bool,
-    events: &[(Timestamp, Coordinate)],
-    what: &Happening<'_>,
+    events: &[Event],
+    what: &Happening,
 ) -> Change {
+    let value = (events.len() as u64).into();
     match episode {
-        Some(episode) => {
-            let most = episode.value.max(events.len() as u64);
-            episode.grow(what.at, what.time, most);
-        }
+        Some(episode) => episode.grow(what.at, what.time, value),
         None if holds => {
-            let mut evidence = Evidence::default();
-            events.iter().for_each(|(_, at)| evidence.add(at));
+            let evidence = events.iter().map(|(_, at)| *at).collect();
             let start = events.first().map_or(what.time, |(t, _)| *t);
-            *episode = Some(Episode::begin(start, what.time, events.len() as u64, evidence));
+            *episode = Some(Box::new(Episode::begin(start, what.time, value, evidence)));
         }
         None => {}
     }

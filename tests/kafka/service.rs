@@ -36,6 +36,8 @@ pub struct App {
     pub rules: PathBuf,
     /// librdkafka properties.
     pub properties: &'static str,
+    /// How often alerts of running episodes are published again.
+    pub update_interval: &'static str,
     /// More lines of the configuration.
     pub more: String,
 }
@@ -73,12 +75,15 @@ impl App {
             source,
             rules,
             properties: "",
+            update_interval: "0s",
             more: String::new(),
         }
     }
 
     fn config(&self, instance: &str) -> PathBuf {
-        let App { bootstrap, name, topic, source, rules, properties, more, .. } = self;
+        let App {
+            bootstrap, name, topic, source, rules, properties, update_interval, more, ..
+        } = self;
         let text = format!(
             "version: 1\n\
              app: {name}\n\
@@ -88,6 +93,7 @@ impl App {
              rules: ['{rules}']\n\
              topics: {{matches_partitions: 4}}\n\
              workers: {{filter: 1, correlate: 1}}\n\
+             correlation: {{update_interval: {update_interval}}}\n\
              http: {{bind: '127.0.0.1:0'}}\n\
              {more}",
             rules = rules.display(),

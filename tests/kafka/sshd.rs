@@ -1,6 +1,6 @@
 //! A real sshd log through two instances: the same alerts as `watchfire eval` finds in the file, each once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
@@ -30,16 +30,21 @@ fn sorted_facts(alerts: &[Value]) -> Vec<String> {
 
 /// What `watchfire eval` finds in a file.
 pub fn evaluated(file: &Path) -> Vec<String> {
+    sorted_facts(&eval(file, &[]))
+}
+
+fn eval(file: &Path, more: &[&str]) -> Vec<Value> {
     let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("rules");
     let output = Command::new(env!("CARGO_BIN_EXE_watchfire"))
-        .args(["eval", "--format", "syslog", "--lateness", "5s", "--rules"])
+        .args(["eval", "--format", "syslog", "--lateness", "5s"])
+        .args(more)
+        .arg("--rules")
         .args([rules.as_path(), file])
         .output()
         .expect("watchfire eval runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
-    let alerts: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
-    sorted_facts(&alerts)
+    text.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
 }
 
 fn uids<'a>(alerts: &'a [Value], path: &str) -> BTreeSet<&'a str> {
@@ -133,4 +138,51 @@ fn a_real_log_that_is_written_while_the_service_runs_gives_the_alerts_of_eval_ea
     }
     writer.finish(&bootstrap);
     expect(&app, &evaluated(&file), app.alerts(), &[&a, &b]);
+}
+
+/// What each alert of a correlation came to: id → its last revision, what that says, and when it ended.
+fn last_revisions(alerts: &[Value]) -> BTreeMap<String, (i64, String, i64)> {
+    let mut last: BTreeMap<String, (i64, String, i64)> = BTreeMap::new();
+    for alert in alerts.iter().filter(|a| !a["unmapped"]["watchfire"]["group"].is_null()) {
+        let revision = alert["metadata"]["sequence"].as_i64().unwrap();
+        let id = alert["finding_info"]["uid"].as_str().unwrap().to_owned();
+        let end = alert["end_time"].as_i64().unwrap_or_default();
+        let known = last.entry(id).or_default();
+        if revision > known.0 {
+            *known = (revision, facts(alert), end);
+        }
+    }
+    last
+}
+
+#[test]
+fn alerts_of_running_episodes_are_published_again_and_last_with_what_they_came_to() {
+    let (Some(bootstrap), Some((file, text))) = (kafka(), log()) else { return };
+    let mut app = App::syslog(&bootstrap, "sshd-updates");
+    app.update_interval = "30s";
+    let mut writer = Writer::new(&bootstrap, &app.topic);
+    let mut dice = Dice(3);
+    for line in text.lines() {
+        writer.send(dice.below(6) as i32, Some(line.as_bytes()));
+    }
+    writer.finish(&bootstrap);
+    let (_a, _b) = (app.start("a"), app.start("b"));
+    let mut expected = last_revisions(&eval(&file, &["--revisions"]));
+    let mut topic = app.alerts();
+    topic.wait_for(expected.len());
+    app.settle();
+    topic.poll();
+    let alerts = topic.json();
+    let mut found = last_revisions(&alerts);
+    assert!(alerts.len() > found.len() + 20, "{} of {} alerts", alerts.len(), found.len());
+    assert_eq!(uids(&alerts, "/metadata/uid").len(), alerts.len(), "a revision came twice");
+    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    // What goes on at the end of the log has not ended yet.
+    let latest = expected.values().map(|(_, _, end)| *end).max().unwrap();
+    let ended = |_: &String, last: &mut (i64, String, i64)| latest - last.2 > 86_400_000;
+    let before = expected.len();
+    expected.retain(ended);
+    found.retain(|id, _| expected.contains_key(id));
+    assert!(expected.len() * 2 > before, "{} of {before} have ended", expected.len());
+    assert_eq!(found, expected);
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use watchfire::correlate::{Finding, Fold, Match};
+use watchfire::correlate::{Finding, Fold, FoldOptions, Match, Offered, Updates};
+use watchfire::decimal::Decimal;
 use watchfire::ids::Coordinate;
 use watchfire::pipeline::{Filter, FilterOutput, Record};
 use watchfire::rule::RuleSet;
@@ -90,15 +91,17 @@ fn orders(arrivals: &[Arrival], span: i64) -> Vec<(&'static str, Vec<&Arrival>, 
 /// The alerts as `tests/spec/README.md` writes them. Each is reported once, and with revisions as
 /// often as it grows; both must tell the same story.
 fn fold(rules: &Arc<RuleSet>, order: &[&Arrival], lateness: i64) -> Result<Vec<String>, String> {
-    let run = |revisions: bool| {
-        let mut fold = Fold::new(Arc::clone(rules), revisions);
+    let run = |updates: Updates| {
+        let options = FoldOptions { updates, ..FoldOptions::default() };
+        let mut fold = Fold::new(Arc::clone(rules), options);
         let (mut found, mut latest) = (Vec::new(), i64::MIN);
         for arrival in order {
             if arrival.late && arrival.matches.is_empty() {
                 return Err(format!("at {}: `late` on a quiet event", seconds(arrival.micros)));
             }
             for event in &arrival.matches {
-                if fold.offer(event.clone(), &mut found) == arrival.late {
+                let taken = fold.offer(event.clone(), &mut found) == Offered::Taken;
+                if taken == arrival.late {
                     return Err(format!("at {}: late or not", seconds(arrival.micros)));
                 }
             }
@@ -111,9 +114,9 @@ fn fold(rules: &Arc<RuleSet>, order: &[&Arrival], lateness: i64) -> Result<Vec<S
             left => Err(format!("{left:?} groups and events are left at the end")),
         }
     };
-    let (once, grown) = (run(false)?, run(true)?);
+    let (once, grown) = (run(Updates::None)?, run(Updates::All)?);
     let key = |f: &Finding| (f.rule, f.group.clone(), f.episode.began);
-    let last: BTreeMap<_, u64> = grown.iter().map(|f| (key(f), f.episode.value)).collect();
+    let last: BTreeMap<_, Decimal> = grown.iter().map(|f| (key(f), f.episode.value)).collect();
     let first = grown.iter().filter(|f| f.episode.revision == 1);
     if !first.eq(&once) {
         return Err("with revisions the first reports are others".into());
@@ -122,11 +125,12 @@ fn fold(rules: &Arc<RuleSet>, order: &[&Arrival], lateness: i64) -> Result<Vec<S
     Ok(alerting.map(|f| describe(rules, f, last[&key(f)])).collect())
 }
 
-fn describe(rules: &RuleSet, finding: &Finding, last: u64) -> String {
+fn describe(rules: &RuleSet, finding: &Finding, last: Decimal) -> String {
     let rule = &rules.correlations[finding.rule];
     let episode = &finding.episode;
     let mut text = format!("{} {}", seconds(episode.time().0), rule.header.id);
     for (field, value) in rule.group_by.iter().zip(&finding.group.0) {
+        let value = value.as_deref().unwrap_or("none");
         text += &format!(" {}={value}", field.as_str());
     }
     text += &format!(" value {}", episode.value);

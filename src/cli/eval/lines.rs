@@ -64,9 +64,9 @@ pub fn finding(rules: &RuleSet, finding: &Finding) -> Value {
     let rule = &rules.correlations[finding.rule];
     let head = &rule.header;
     let names = rule.group_by.iter().map(|f| f.as_str().to_owned());
-    let values = finding.group.0.iter().map(|v| Value::from(&**v));
+    let values = finding.group.0.iter().map(|v| Value::from(v.as_deref()));
     let group: serde_json::Map<String, Value> = names.zip(values).collect();
-    json!({
+    let mut line = json!({
         "kind": "finding",
         "rule": head.id.0,
         "title": head.title,
@@ -75,7 +75,11 @@ pub fn finding(rules: &RuleSet, finding: &Finding) -> Value {
         "line": finding.trigger.offset,
         "time": finding.episode.time().to_string(),
         "group": group,
-        "value": finding.episode.value,
+        "value": finding.episode.value.to_json(),
         "revision": finding.episode.revision,
-    })
+    });
+    if finding.episode.approximate {
+        line["approximate"] = true.into();
+    }
+    line
 }

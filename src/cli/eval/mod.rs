@@ -234,6 +234,8 @@ fn stats(
         "decoded": totals.decoded,
         "untimed": totals.untimed,
         "missing_field": totals.missing_field,
+        "no_number": totals.no_number,
+        "overflow": totals.overflow,
         "regex_overruns": loaded.rules.take_regex_overruns().iter().map(|(_, n)| n).sum::<u64>(),
         "rss_peak_bytes": usage.rss_peak_bytes,
     })

@@ -9,7 +9,7 @@ use super::input::{Chunk, Chunks};
 use super::lines::{self, DetectionLines};
 use super::output::{Run, Writer};
 use crate::alert;
-use crate::correlate::{Finding, Fold, Match};
+use crate::correlate::{Finding, Fold, FoldOptions, Match, Updates};
 use crate::decode::{Decoder, RejectCode};
 use crate::ids::Coordinate;
 use crate::pipeline::{Counts, Filter, FilterOutput, Record};
@@ -46,6 +46,8 @@ pub struct Totals {
     pub decoded: u64,
     pub untimed: u64,
     pub missing_field: u64,
+    pub no_number: u64,
+    pub overflow: u64,
 }
 
 /// What a worker made of a chunk.
@@ -242,6 +244,11 @@ fn lines_of(output: &mut FilterOutput, detection_lines: Option<&DetectionLines<'
     run
 }
 
+fn fold_options(revisions: bool) -> FoldOptions {
+    let updates = if revisions { Updates::All } else { Updates::None };
+    FoldOptions { updates, ..FoldOptions::default() }
+}
+
 /// Puts results together in the order of the input.
 struct Collector<'c, W: Write> {
     rules: Arc<RuleSet>,
@@ -259,7 +266,7 @@ impl<'c, W: Write> Collector<'c, W> {
             rules: Arc::clone(rules),
             options,
             writer,
-            fold: Fold::new(Arc::clone(rules), options.revisions),
+            fold: Fold::new(Arc::clone(rules), fold_options(options.revisions)),
             frontier: Frontier::default(),
             findings: Vec::new(),
             totals: Totals::default(),
@@ -276,6 +283,7 @@ impl<'c, W: Write> Collector<'c, W> {
             self.fold.offer(event, &mut self.findings);
         }
         self.observe(&worked.times[observed..]);
+        self.fold.run(&mut self.findings);
         self.put_findings();
         let watermark =
             self.frontier.latest().map_or(Timestamp::MAX, |t| t.minus(self.options.lateness));
@@ -284,13 +292,13 @@ impl<'c, W: Write> Collector<'c, W> {
     }
 
     /// Lets event time come as far as these say. The fold hears of it only now: nothing was offered to
-    /// it in between.
+    /// it in between. It runs once a chunk, which costs less than once a match.
     fn observe(&mut self, times: &[Timestamp]) {
         for time in times {
             self.totals.skewed += u64::from(self.frontier.observe(*time));
         }
         if let Some(latest) = self.frontier.latest() {
-            self.fold.advance(latest.minus(self.options.lateness), &mut self.findings);
+            self.fold.reach(latest.minus(self.options.lateness));
         }
     }
 
@@ -316,8 +324,10 @@ impl<'c, W: Write> Collector<'c, W> {
         self.put_findings();
         self.writer.finish()?;
         let counts = self.fold.counts();
-        self.totals.late = counts.late.values().sum();
+        self.totals.late = counts.late_total();
         self.totals.missing_field += counts.missing_field.values().sum::<u64>();
+        self.totals.no_number = counts.no_number.values().sum();
+        self.totals.overflow = counts.overflow.values().sum();
         Ok(self.totals)
     }
 
@@ -452,7 +462,7 @@ correlation:
     /// Event by event through filter and fold, as slowly as can be said.
     fn findings_one_by_one(rules: &Arc<RuleSet>, text: &str) -> Vec<(usize, i64, u64)> {
         let mut worker = Worker::new(filter(rules, &options(1, true, true)), rules, None);
-        let mut fold = Fold::new(Arc::clone(rules), true);
+        let mut fold = Fold::new(Arc::clone(rules), fold_options(true));
         let (mut frontier, mut findings) = (Frontier::default(), Vec::new());
         for (line, payload) in text.lines().enumerate() {
             worker.at.offset = line as i64;

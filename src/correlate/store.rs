@@ -1,0 +1,204 @@
+//! The bounded keyed store: all groups of all correlations, each with a timer, all accounted for.
+//!
+//! A group enters with its end and leaves when that is behind; nothing else takes it out. What would be
+//! too much does not enter, and the caller says so.
+
+use super::groups::{Group, Groups};
+use super::key::Key;
+use super::timers::{Due, Timers};
+use crate::time::Timestamp;
+use crate::window::{Change, Episode, Happening, Window, WindowKind};
+
+/// How many happenings can be [touched](Store::touch) at a time.
+pub const TOUCHED: usize = 64;
+
+/// How the windows of one correlation work.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// What they do.
+    pub kind: WindowKind,
+    /// How long they are, microseconds.
+    pub timespan: i64,
+}
+
+/// What a happening did to its group.
+#[derive(Debug)]
+pub struct Applied {
+    /// The group's number.
+    pub group: u32,
+    /// What changed.
+    pub change: Change,
+    /// The episode before, where the happening may have ended it.
+    pub before: Option<Box<Episode>>,
+}
+
+/// How much the store may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Groups of one correlation.
+    pub rule_groups: usize,
+    /// Groups of all of them.
+    pub groups: usize,
+    /// Bytes of all groups together.
+    pub bytes: usize,
+}
+
+/// Groups of correlations, by the correlation's number and the group's key.
+#[derive(Debug, Default)]
+pub struct Store {
+    groups: Vec<Groups>,
+    timers: Timers,
+    /// Groups and bytes of all correlations together.
+    used: (usize, usize),
+}
+
+impl Store {
+    /// An empty one for so many correlations.
+    pub fn new(correlations: usize) -> Self {
+        let groups = (0..correlations).map(|_| Groups::default()).collect();
+        Self { groups, ..Self::default() }
+    }
+
+    /// Groups and bytes of all correlations together.
+    pub fn used(&self) -> (usize, usize) {
+        self.used
+    }
+
+    /// How many groups are to end at some time: as many as there are.
+    pub fn timers(&self) -> usize {
+        self.timers.len()
+    }
+
+    /// The groups of each correlation.
+    pub fn all(&self) -> &[Groups] {
+        &self.groups
+    }
+
+    /// A group of a correlation.
+    pub fn get(&self, rule: usize, group: u32) -> Option<&Group> {
+        self.groups.get(rule)?.get(group)
+    }
+
+    /// Works on the groups of a correlation, and keeps account.
+    fn of<T>(&mut self, rule: usize, work: impl FnOnce(&mut Groups) -> T) -> T {
+        let groups = &mut self.groups[rule];
+        let before = (groups.len(), groups.bytes());
+        let result = work(groups);
+        self.used.0 = self.used.0 + groups.len() - before.0;
+        self.used.1 = self.used.1 + groups.bytes() - before.1;
+        result
+    }
+
+    /// Lets a happening reach its group, which is new if need be; `None` when there is no room for it.
+    pub fn apply(
+        &mut self,
+        rule: usize,
+        specs: &[Spec],
+        bounds: &Bounds,
+        key: &[u8],
+        what: &Happening,
+    ) -> Option<Applied> {
+        let spec = specs.get(rule)?;
+        let known = self.groups[rule].find(key);
+        if known.is_none() && self.is_full(rule, bounds) {
+            return None;
+        }
+        let (group, applied) = self.of(rule, |groups| {
+            let group = known.unwrap_or_else(|| groups.insert(key, Window::new(&spec.kind)));
+            let applied = groups.change(group, |g| {
+                let before = may_end_within(&spec.kind, &g.window);
+                (g.window.apply(&spec.kind, spec.timespan, what), before)
+            });
+            (group, applied)
+        });
+        if known.is_none() {
+            self.arm(rule, group, specs);
+        }
+        applied.map(|(change, before)| Applied { group, change, before })
+    }
+
+    /// What a group of a correlation is looked up by.
+    pub fn hash(&self, rule: usize, key: &[u8]) -> u32 {
+        self.groups.get(rule).map_or(0, |groups| groups.hash(key))
+    }
+
+    /// Has what happenings to come will need brought near: each a correlation and the hash of a key.
+    ///
+    /// Among millions of groups nearly every step to one (index, group, what it remembers) waits for
+    /// memory, one after the other. Taken one step for all of them at a time, they wait together.
+    pub fn touch(&self, wanted: &[(usize, u32)]) {
+        let mut candidates = [None; TOUCHED];
+        for (candidate, (rule, hash)) in candidates.iter_mut().zip(wanted) {
+            *candidate = self.groups[*rule].candidate(*hash).map(|number| (*rule, number));
+        }
+        let found = || candidates.iter().flatten().filter_map(|(rule, n)| self.get(*rule, *n));
+        let groups = found().fold(0, |all, group| all ^ u64::from(group.hash));
+        let windows = found().fold(0, |all, group| all ^ group.window.touch());
+        // The answer is of no use; that it was asked is.
+        std::hint::black_box(groups ^ windows);
+    }
+
+    fn is_full(&self, rule: usize, bounds: &Bounds) -> bool {
+        self.groups[rule].len() >= bounds.rule_groups
+            || self.used.0 >= bounds.groups
+            || self.used.1 >= bounds.bytes
+    }
+
+    /// Works on the running episode of a group.
+    pub fn episode<T>(
+        &mut self,
+        rule: usize,
+        group: u32,
+        work: impl FnOnce(&mut Episode) -> T,
+    ) -> Option<T> {
+        let work = |g: &mut Group| g.window.episode_mut().map(work);
+        self.groups.get_mut(rule)?.change(group, work).flatten()
+    }
+
+    /// Takes out the first group whose end lies before `time`, with what it was.
+    pub fn end_before(&mut self, time: Timestamp, specs: &[Spec]) -> Option<(Due, Group)> {
+        loop {
+            let Self { timers, groups, .. } = self;
+            let find = |rule: u32, group: u32| end(groups, rule as usize, group, specs);
+            let popped = timers.pop_before(time, find)?;
+            let (rule, group) = (popped.rule as usize, popped.group);
+            match end(&self.groups, rule, group, specs) {
+                Some((later, _)) if later > popped.deadline => self.arm(rule, group, specs),
+                Some(_) => {
+                    if let Some(group) = self.of(rule, |groups| groups.remove(group)) {
+                        return Some((popped, group));
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn arm(&mut self, rule: usize, group: u32, specs: &[Spec]) {
+        if let Some((deadline, key)) = end(&self.groups, rule, group, specs) {
+            self.timers.arm(rule as u32, group, deadline, || key.clone());
+        }
+    }
+
+    /// Puts a group back as it was.
+    pub fn restore(&mut self, rule: usize, specs: &[Spec], key: &[u8], window: Window) {
+        let group = self.of(rule, |groups| groups.insert(key, window));
+        self.arm(rule, group, specs);
+    }
+}
+
+/// When a group really ends, and its key.
+fn end<'g>(
+    groups: &'g [Groups],
+    rule: usize,
+    group: u32,
+    specs: &[Spec],
+) -> Option<(Timestamp, &'g Key)> {
+    let (found, spec) = (groups.get(rule)?.get(group)?, specs.get(rule)?);
+    Some((found.window.deadline(&spec.kind, spec.timespan), &found.key))
+}
+
+/// Episodes of most windows end with the window; those of a spike may end before.
+fn may_end_within(kind: &WindowKind, window: &Window) -> Option<Box<Episode>> {
+    matches!(kind, WindowKind::Spike { .. }).then(|| window.episode().cloned().map(Box::new))?
+}
