@@ -1,13 +1,27 @@
 //! Names of fields, dotted or not, and finding their values.
 
+use std::hash::{Hash, Hasher};
+
 use super::{Object, Value};
 
 /// A field name of a rule: a flat key, or segments of a nested path.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, Eq, PartialOrd, Ord)]
 pub struct FieldPath {
     whole: Box<str>,
-    /// Byte positions of the dots in `whole`.
+    /// Byte positions of the dots in `whole`, hence equal where that is.
     dots: Box<[usize]>,
+}
+
+impl PartialEq for FieldPath {
+    fn eq(&self, other: &Self) -> bool {
+        self.whole == other.whole
+    }
+}
+
+impl Hash for FieldPath {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.whole.hash(state);
+    }
 }
 
 /// What a lookup found. A present field without values is an empty array.
