@@ -3,8 +3,12 @@
 use super::grams::{Draft, narrowed};
 use super::vector::{BUCKETS, Tables, VectorPath, WINDOW};
 
-/// Up to so many literals are found faster this way than by probes, and so many in one pass.
-const LITERALS_MAX: [usize; 2] = [200, 96];
+/// Up to so many literals are found faster this way than by probes; fewer where bytes are mistaken for
+/// others.
+const LITERALS_MAX: usize = 200;
+const MISTAKEN_LITERALS_MAX: usize = 96;
+
+/// Literals in one pass.
 const PASS_LITERALS: usize = 64;
 
 /// A few literals.
@@ -31,8 +35,7 @@ impl Few {
     /// more. They come in classes, the longest first.
     pub fn take(classes: &mut [Vec<Draft<'_>>], path: Option<VectorPath>) -> Vec<Self> {
         let Some(path) = path else { return Vec::new() };
-        let exact = VectorPath::available().first() == Some(&path);
-        let room = LITERALS_MAX[usize::from(!exact)];
+        let room = if path.is_exact() { LITERALS_MAX } else { MISTAKEN_LITERALS_MAX };
         let mut taken = Vec::new();
         for class in classes.iter_mut().rev() {
             if taken.len() + class.len() > room {

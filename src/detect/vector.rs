@@ -50,6 +50,16 @@ impl VectorPath {
         #[cfg(not(target_arch = "x86_64"))]
         Vec::new()
     }
+
+    /// Whether no ASCII byte is mistaken for another.
+    pub fn is_exact(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => false,
+        }
+    }
 }
 
 /// In which buckets a byte stands at each place of a window.
