@@ -166,7 +166,7 @@ impl Stage for CorrelateStage {
         let mut taken = 0;
         for message in run.records {
             match Message::decode(message.payload().unwrap_or_default()) {
-                Ok(record) => state.correlate.record(record, &mut self.output),
+                Ok(record) => state.correlate.record(message.offset(), record, &mut self.output),
                 Err(e) if !run.restoring => {
                     let (topic, offset) = (Arc::clone(topic), message.offset());
                     let at = Coordinate { topic, partition: *partition, offset };
