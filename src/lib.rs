@@ -49,6 +49,9 @@ pub mod config;
 pub mod metrics;
 
 #[cfg(feature = "service")]
+pub mod bus;
+
+#[cfg(feature = "service")]
 pub mod kafka;
 
 #[cfg(feature = "service")]

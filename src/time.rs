@@ -4,6 +4,7 @@
 //! of day comes in as a [`Timestamp`].
 
 use std::fmt;
+use std::time::Duration;
 
 use jiff::civil::DateTime;
 use jiff::tz::{Offset, TimeZone};
@@ -299,6 +300,9 @@ pub fn parse_duration(text: &str) -> Result<i64, DurationError> {
 pub trait Clock: Send + Sync {
     /// Now, by the wall clock.
     fn now(&self) -> Timestamp;
+
+    /// Time since some moment before, for measuring: it never goes back, whatever the wall clock does.
+    fn steady(&self) -> Duration;
 }
 
 #[cfg(test)]

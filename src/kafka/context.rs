@@ -5,7 +5,7 @@
 //! consumer is being closed, when nobody would acknowledge any more, does the callback act at once;
 //! otherwise closing would wait forever.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,47 +19,15 @@ use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka::{Message, TopicPartitionList};
 
 use super::TokenSource;
+use crate::bus::{PartitionStats, Rebalance, Stats};
 use crate::time::Timestamp;
-
-/// What the group asks of this worker.
-#[derive(Clone, Debug)]
-pub enum Rebalance {
-    /// Take these partitions, besides those it has.
-    Assign(TopicPartitionList),
-    /// Finish and give these back.
-    Revoke(TopicPartitionList),
-    /// These were taken away already: what is unfinished must not be committed.
-    Lost(TopicPartitionList),
-}
-
-/// What librdkafka knows of one partition without asking anybody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PartitionStats {
-    /// First offset that is still there, as of the last fetch.
-    pub offset_low: i64,
-    /// End of what may be read (the last stable offset).
-    pub offset_high: i64,
-    /// Whether nothing fetched was waiting to be handed out, up to the end.
-    pub drained: bool,
-    /// When the broker last said so; `None` while it cannot be reached.
-    pub at: Option<Timestamp>,
-}
-
-impl PartitionStats {
-    /// When a reader whose next offset is `next` was known to have read everything, if it has. The
-    /// second way is for topics that end in transaction markers, which no reader sees; the queue that
-    /// it asks about is shared with other partitions, so it can only say no too often.
-    pub fn read_to_end(&self, next: i64) -> Option<Timestamp> {
-        self.at.filter(|_| next >= self.offset_high || self.drained)
-    }
-}
 
 /// Shared between a client's callbacks and its worker.
 #[derive(Default)]
 pub struct WorkerContext {
     rebalances: Mutex<VecDeque<Rebalance>>,
     closing: AtomicBool,
-    stats: Mutex<BTreeMap<(Arc<str>, i32), PartitionStats>>,
+    stats: Mutex<Stats>,
     delivery_error: Mutex<Option<String>>,
     tokens: Option<TokenSource>,
 }
@@ -81,7 +49,7 @@ impl WorkerContext {
     }
 
     /// Takes the latest statistics.
-    pub fn take_stats(&self) -> BTreeMap<(Arc<str>, i32), PartitionStats> {
+    pub fn take_stats(&self) -> Stats {
         std::mem::take(&mut *lock(&self.stats))
     }
 
@@ -163,10 +131,12 @@ impl ConsumerContext for WorkerContext {
             }
             return;
         }
+        let elements = partitions.elements();
+        let places = elements.iter().map(|e| (Arc::from(e.topic()), e.partition())).collect();
         let message = match (assigned, consumer.assignment_lost()) {
-            (true, _) => Rebalance::Assign(partitions.clone()),
-            (false, true) => Rebalance::Lost(partitions.clone()),
-            (false, false) => Rebalance::Revoke(partitions.clone()),
+            (true, _) => Rebalance::Assign(places),
+            (false, true) => Rebalance::Lost(places),
+            (false, false) => Rebalance::Revoke(places),
         };
         lock(&self.rebalances).push_back(message);
     }

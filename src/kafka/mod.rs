@@ -1,5 +1,6 @@
 //! Kafka clients: their settings, their callbacks, the service's own topics, transactions.
 
+mod bus;
 mod client;
 mod context;
 mod native;
@@ -7,9 +8,10 @@ mod token;
 mod topics;
 mod transaction;
 
+pub use bus::KafkaBus;
 pub use client::{ClientError, Clients};
-pub use context::{PartitionStats, Rebalance, WorkerContext};
+pub use context::WorkerContext;
 pub use native::{Message, Reader};
 pub use token::{TokenError, TokenSource};
 pub use topics::{TopicError, TopicSpec, ensure_topics, partition_count, retention_ms};
-pub use transaction::{Offsets, TransactionError, Transactional, tpl_of};
+pub use transaction::Transactional;

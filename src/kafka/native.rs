@@ -171,7 +171,7 @@ impl Message<'_> {
     }
 
     /// What went wrong with the partition, if this is no record.
-    pub fn error(&self) -> Option<RDKafkaErrorCode> {
+    pub fn code(&self) -> Option<RDKafkaErrorCode> {
         let code = self.raw().err;
         (code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).then(|| code.into())
     }

@@ -11,56 +11,22 @@
 //! begin anew at the committed offsets. A commit of unknown outcome needs no guess: initialising the
 //! new producer waits for it, and the committed offsets say what happened.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
+use rdkafka::ClientConfig;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::WorkerContext;
+use super::bus::tpl_of;
 use super::native::flush;
+use crate::bus::{Offsets, Outbox, Outgoing, TransactionError};
 use crate::limits::{
     BROKER_CALL_MS_MAX, EPOCH_OUTPUT_BYTES_MAX, EPOCH_OUTPUTS_MAX, FLUSH_SLICE_MS,
 };
-
-/// Why an epoch could not be committed.
-#[derive(Debug, thiserror::Error)]
-pub enum TransactionError {
-    /// Another instance uses this worker's name. Trying again would only fence it in turn.
-    #[error("another instance has taken over `{name}`: {reason}")]
-    Fenced {
-        /// The worker's name.
-        name: String,
-        /// What the client said.
-        reason: String,
-    },
-    /// The epoch was thrown away, as happens when the group changes at the same moment; the producer
-    /// can go on.
-    #[error("transaction aborted: {0}")]
-    Aborted(String),
-    /// The epoch is lost; the worker must be built anew.
-    #[error("transaction failed: {0}")]
-    Failed(String),
-}
-
-/// Next offset to read by topic and partition.
-pub type Offsets = BTreeMap<(Arc<str>, i32), i64>;
-
-/// Makes librdkafka's list of positions.
-///
-/// # Errors
-/// When librdkafka refuses an offset.
-pub fn tpl_of(offsets: &Offsets) -> Result<TopicPartitionList, KafkaError> {
-    let mut list = TopicPartitionList::with_capacity(offsets.len());
-    for ((topic, partition), offset) in offsets {
-        list.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;
-    }
-    Ok(list)
-}
 
 /// A transactional producer and its open transaction.
 pub struct Transactional {
@@ -87,37 +53,6 @@ impl Transactional {
         let wait = Duration::from_millis(3 * BROKER_CALL_MS_MAX);
         connected.producer.init_transactions(wait).map_err(|e| connected.error(&e))?;
         Ok(connected)
-    }
-
-    /// Messages of the open epoch.
-    pub fn messages(&self) -> usize {
-        self.messages
-    }
-
-    /// Whether the epoch is to be committed before its time.
-    pub fn is_full(&self) -> bool {
-        self.messages >= EPOCH_OUTPUTS_MAX || self.bytes >= EPOCH_OUTPUT_BYTES_MAX
-    }
-
-    /// Adds a message to the epoch; begins a transaction when none is open.
-    ///
-    /// # Errors
-    /// When the transaction cannot be begun or the message not be queued.
-    pub fn send(&mut self, record: BaseRecord<'_, [u8], [u8]>) -> Result<(), TransactionError> {
-        self.begin()?;
-        self.messages += 1;
-        self.bytes += record.payload.map_or(0, <[u8]>::len);
-        let mut record = record;
-        loop {
-            match self.producer.send(record) {
-                Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), same)) => {
-                    self.producer.poll(Duration::from_millis(5));
-                    record = same;
-                }
-                Err((e, _)) => return Err(self.error(&e)),
-            }
-        }
     }
 
     /// Commits the outputs of the epoch together with these positions.
@@ -203,6 +138,47 @@ impl Transactional {
         let cause = fatal.map(|(_, why)| format!(" (fatal: {why})")).unwrap_or_default();
         TransactionError::Failed(format!("{e}{cause}"))
     }
+}
+
+impl Outbox for Transactional {
+    /// Begins a transaction when none is open.
+    fn send(&mut self, record: Outgoing<'_>) -> Result<(), TransactionError> {
+        self.begin()?;
+        self.messages += 1;
+        self.bytes += record.payload.map_or(0, <[u8]>::len);
+        let mut record = record_of(&record);
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), same)) => {
+                    self.producer.poll(Duration::from_millis(5));
+                    record = same;
+                }
+                Err((e, _)) => return Err(self.error(&e)),
+            }
+        }
+    }
+
+    fn messages(&self) -> usize {
+        self.messages
+    }
+
+    fn is_full(&self) -> bool {
+        self.messages >= EPOCH_OUTPUTS_MAX || self.bytes >= EPOCH_OUTPUT_BYTES_MAX
+    }
+}
+
+fn record_of<'o>(outgoing: &Outgoing<'o>) -> BaseRecord<'o, [u8], [u8]> {
+    let mut record = BaseRecord::to(outgoing.topic).key(outgoing.key);
+    (record.partition, record.payload) = (outgoing.partition, outgoing.payload);
+    if !outgoing.headers.is_empty() {
+        let room = OwnedHeaders::new_with_capacity(outgoing.headers.len());
+        let insert = |headers: OwnedHeaders, (key, value): &(&str, &[u8])| {
+            headers.insert(Header { key, value: Some(*value) })
+        };
+        record.headers = Some(outgoing.headers.iter().fold(room, insert));
+    }
+    record
 }
 
 /// Calls again while the client says that this is safe: the outcome is not known yet.

@@ -1,10 +1,11 @@
 //! The machine's clocks and its account of this process: the one place that reads them.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::time::{Clock, Timestamp};
 
-/// The wall clock.
+/// The machine's clocks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
@@ -13,6 +14,11 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(since.as_micros() as i64)
+    }
+
+    fn steady(&self) -> Duration {
+        static BEFORE: LazyLock<Stopwatch> = LazyLock::new(Stopwatch::start);
+        BEFORE.elapsed()
     }
 }
 

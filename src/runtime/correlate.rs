@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use super::Stopwatch;
 use super::shared::{Shared, Unreported};
-use super::worker::{Assigned, Place, Run, Stage, WorkerError};
+use super::stage::{Assigned, Run, Stage};
 use crate::alert::{self, Gap};
+use crate::bus::{BusError, Outbox, Place, Record, Stats};
 use crate::config::{Config, Start};
 use crate::correlate::{FoldCounts, FoldOptions, Updates};
 use crate::decode::{Reject, RejectCode};
 use crate::ids::Coordinate;
-use crate::kafka::{PartitionStats, Transactional};
 use crate::pipeline::{Correlate, CorrelateOutput, Message, Rejected};
 use crate::sink::{send_alert, send_late, send_reject};
 use crate::time::Timestamp;
@@ -126,11 +126,7 @@ impl Stage for CorrelateStage {
         Start::Earliest
     }
 
-    fn assign(
-        &mut self,
-        partition: &Assigned,
-        out: &mut Transactional,
-    ) -> Result<i64, WorkerError> {
+    fn assign(&mut self, partition: &Assigned, out: &mut impl Outbox) -> Result<i64, BusError> {
         if let Some((from, to)) = partition.beginning.lost {
             let gap = Gap {
                 topic: partition.place.0.to_string(),
@@ -155,7 +151,11 @@ impl Stage for CorrelateStage {
         self.partitions.remove(place);
     }
 
-    fn run(&mut self, run: Run<'_>, out: &mut Transactional) -> Result<usize, WorkerError> {
+    fn run<R: Record>(
+        &mut self,
+        run: Run<'_, R>,
+        out: &mut impl Outbox,
+    ) -> Result<usize, BusError> {
         let Some(state) = self.partitions.get_mut(run.place) else { return Ok(run.records.len()) };
         if !run.restoring && !state.live {
             // What was counted while state was rebuilt had been counted before.
@@ -194,7 +194,7 @@ impl Stage for CorrelateStage {
         Ok(taken)
     }
 
-    fn observe(&mut self, stats: &BTreeMap<Place, PartitionStats>, next: &BTreeMap<Place, i64>) {
+    fn observe(&mut self, stats: &Stats, next: &BTreeMap<Place, i64>) {
         for (place, at) in next {
             if let Some(stats) = stats.get(place) {
                 self.shared.report_partition(place, stats, *at, None, None);
@@ -202,7 +202,7 @@ impl Stage for CorrelateStage {
         }
     }
 
-    fn tick(&mut self, _now: Timestamp, _out: &mut Transactional) -> Result<(), WorkerError> {
+    fn tick(&mut self, _now: Timestamp, _out: &mut impl Outbox) -> Result<(), BusError> {
         self.publish_counts();
         Ok(())
     }

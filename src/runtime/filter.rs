@@ -3,15 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rdkafka::producer::BaseRecord;
-
 use super::shared::{Shared, Unreported};
-use super::worker::{Assigned, Place, Run, Stage, WorkerError};
+use super::stage::{Assigned, Run, Stage};
 use crate::alert::{self, Gap};
+use crate::bus::{self, BusError, Outbox, Outgoing, Place, Stats};
 use crate::config::Start;
 use crate::decode::Decoder;
 use crate::ids::{Coordinate, partition_of};
-use crate::kafka::{self, PartitionStats, Transactional};
 use crate::pipeline::{Filter, FilterOutput, Marker, Message, Progressed, Record};
 use crate::sink::{send_alert, send_reject};
 use crate::time::Timestamp;
@@ -60,20 +58,20 @@ pub struct FilterStage {
     number: usize,
     sources: BTreeMap<Arc<str>, SourceState>,
     partitions: BTreeMap<Place, PartitionState>,
-    outbox: Outbox,
+    found: Found,
     marked_at: Timestamp,
 }
 
 /// What the filters gave, and its way out.
-struct Outbox {
+struct Found {
     shared: Arc<Shared>,
     output: FilterOutput,
     unreported: Unreported,
 }
 
-impl Outbox {
+impl Found {
     /// Sends what the last record of a source brought about; true if that was anything.
-    fn flush(&mut self, spec: &SourceSpec, out: &mut Transactional) -> Result<bool, WorkerError> {
+    fn flush(&mut self, spec: &SourceSpec, out: &mut impl Outbox) -> Result<bool, BusError> {
         let output = &mut self.output;
         if output.alerts.is_empty() && output.matches.is_empty() && output.rejects.is_empty() {
             return Ok(false);
@@ -87,12 +85,7 @@ impl Outbox {
             let key: Vec<&[u8]> = routed.key.iter().map(|k| k.as_bytes()).collect();
             let partition = partition_of(&key, *matches_partitions);
             let value = Message::Match(routed.event).encode();
-            out.send(
-                BaseRecord::to(&topics.matches)
-                    .partition(partition)
-                    .key(&[][..])
-                    .payload(&value[..]),
-            )?;
+            send_to(out, &topics.matches, partition, &value)?;
         }
         for rejected in output.rejects.drain(..) {
             send_reject(out, &topics.dead_letters, &rejected)?;
@@ -124,7 +117,7 @@ impl FilterStage {
             shared: Arc::clone(shared),
             number,
             partitions: BTreeMap::new(),
-            outbox: Outbox {
+            found: Found {
                 shared: Arc::clone(shared),
                 output: FilterOutput::default(),
                 unreported: Unreported::default(),
@@ -135,11 +128,11 @@ impl FilterStage {
 
     /// Publishes what was counted since the last time.
     fn publish_counts(&mut self) {
-        let counts = std::mem::take(&mut self.outbox.output.counts);
+        let counts = std::mem::take(&mut self.found.output.counts);
         let rules = &self.shared.rules;
         let metrics = &self.shared.metrics;
         let mut hits: BTreeMap<usize, u64> = BTreeMap::new();
-        for hit in self.outbox.output.detections.drain(..) {
+        for hit in self.found.output.detections.drain(..) {
             *hits.entry(hit.rule).or_default() += 1;
         }
         for (rule, n) in hits {
@@ -179,8 +172,19 @@ impl FilterStage {
     }
 }
 
+/// Sends what the other stage reads.
+fn send_to(
+    out: &mut impl Outbox,
+    topic: &str,
+    partition: i32,
+    value: &[u8],
+) -> Result<(), BusError> {
+    let (partition, payload) = (Some(partition), Some(value));
+    Ok(out.send(Outgoing { topic, partition, key: &[], payload, headers: &[] })?)
+}
+
 /// The headers that the decoder looks at; most look at none.
-fn headers<'m>(message: &'m kafka::Message<'_>, decoder: &Decoder) -> Vec<(&'m str, &'m [u8])> {
+fn headers<'m>(message: &'m impl bus::Record, decoder: &Decoder) -> Vec<(&'m str, &'m [u8])> {
     if decoder.headers().next().is_none() {
         return Vec::new();
     }
@@ -200,11 +204,7 @@ impl Stage for FilterStage {
         self.sources.get(topic).map_or(Start::Earliest, |s| s.spec.start)
     }
 
-    fn assign(
-        &mut self,
-        partition: &Assigned,
-        out: &mut Transactional,
-    ) -> Result<i64, WorkerError> {
+    fn assign(&mut self, partition: &Assigned, out: &mut impl Outbox) -> Result<i64, BusError> {
         let (topic, number) = &partition.place;
         if let Some((from, to)) = partition.beginning.lost {
             let held = self.partitions.contains_key(&partition.place);
@@ -217,7 +217,7 @@ impl Stage for FilterStage {
                 time: self.shared.now(),
             };
             send_alert(out, &self.shared.topics.alerts, &alert::of_gap(&gap))?;
-            self.outbox.unreported.gap(gap);
+            self.found.unreported.gap(gap);
         }
         self.partitions.entry(partition.place.clone()).or_default();
         Ok(partition.beginning.offset)
@@ -227,7 +227,11 @@ impl Stage for FilterStage {
         self.partitions.remove(place);
     }
 
-    fn run(&mut self, run: Run<'_>, out: &mut Transactional) -> Result<usize, WorkerError> {
+    fn run<R: bus::Record>(
+        &mut self,
+        run: Run<'_, R>,
+        out: &mut impl Outbox,
+    ) -> Result<usize, BusError> {
         let (topic, partition) = run.place;
         let source = self.sources.get_mut(topic);
         let state = self.partitions.get_mut(run.place);
@@ -246,22 +250,22 @@ impl Stage for FilterStage {
                 reference: run.now,
                 now: Some(run.now),
             };
-            let time = source.filter.record(&record, &mut self.outbox.output);
+            let time = source.filter.record(&record, &mut self.found.output);
             state.written_at = written_at;
             source.skewed += time.map_or(0, |t| u64::from(state.clock.observe(t, run.now)));
             source.read.1 += payload.map_or(0, <[u8]>::len) as u64;
             taken += 1;
-            if self.outbox.flush(&source.spec, out)? && out.is_full() {
+            if self.found.flush(&source.spec, out)? && out.is_full() {
                 break;
             }
         }
-        source.skewed += std::mem::take(&mut self.outbox.output.counts.skewed);
-        source.decoded += std::mem::take(&mut self.outbox.output.counts.decoded);
+        source.skewed += std::mem::take(&mut self.found.output.counts.skewed);
+        source.decoded += std::mem::take(&mut self.found.output.counts.decoded);
         source.read.0 += taken as u64;
         Ok(taken)
     }
 
-    fn observe(&mut self, stats: &BTreeMap<Place, PartitionStats>, next: &BTreeMap<Place, i64>) {
+    fn observe(&mut self, stats: &Stats, next: &BTreeMap<Place, i64>) {
         let now = self.shared.now();
         for (place, at) in next {
             let Some(stats) = stats.get(place) else { continue };
@@ -279,7 +283,7 @@ impl Stage for FilterStage {
         }
     }
 
-    fn tick(&mut self, now: Timestamp, out: &mut Transactional) -> Result<(), WorkerError> {
+    fn tick(&mut self, now: Timestamp, out: &mut impl Outbox) -> Result<(), BusError> {
         self.publish_counts();
         let every = self.shared.config.marker_interval.0;
         if now.since(self.marked_at) < every {
@@ -289,18 +293,17 @@ impl Stage for FilterStage {
         let Some(marker) = self.marker() else { return Ok(()) };
         let value = Message::Marker(marker).encode();
         for partition in 0..self.shared.matches_partitions {
-            let record = BaseRecord::to(&self.shared.topics.matches).partition(partition);
-            out.send(record.key(&[][..]).payload(&value[..]))?;
+            send_to(out, &self.shared.topics.matches, partition, &value)?;
         }
         Ok(())
     }
 
     fn committed(&mut self) {
-        self.outbox.unreported.report(&self.shared);
+        self.found.unreported.report(&self.shared);
     }
 
     fn aborted(&mut self) {
-        self.outbox.unreported = Unreported::default();
+        self.found.unreported = Unreported::default();
     }
 
     fn ready(&mut self, _restoring: usize) {

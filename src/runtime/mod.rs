@@ -8,14 +8,19 @@ mod filter;
 mod service;
 mod shared;
 mod signals;
+mod stage;
 mod views;
 mod worker;
 
 pub use clock::{Stopwatch, SystemClock, Usage};
+pub use correlate::CorrelateStage;
 pub use files::{
     LoadError, LoadedOptions, LoadedRules, RuleFiles, RuleTexts, load_mappings, load_options,
     load_rules, load_tables, read_rules, shipped_rules, yaml_files,
 };
+pub use filter::{FilterStage, SourceSpec};
 pub use service::{Service, ServiceError};
 pub use shared::{OwnTopics, Shared};
 pub use signals::terminated;
+pub use stage::{Assigned, Run, Stage};
+pub use worker::Worker;

@@ -19,14 +19,16 @@ use super::alerts::follow_alerts;
 use super::correlate::CorrelateStage;
 use super::filter::{FilterStage, SourceSpec};
 use super::shared::Shared;
-use super::worker::{Stage, Worker};
+use super::stage::Stage;
+use super::worker::Worker;
 use super::{LoadError, LoadedRules, SystemClock, load_mappings, load_tables};
+use crate::bus::BusError;
 use crate::config::{Config, ConfigError, Source, Webhook, read_secret};
 use crate::decode::{Decoder, EventClock, Format};
 use crate::http;
 use crate::kafka::{
-    ClientError, Clients, TopicError, TopicSpec, WorkerContext, ensure_topics, partition_count,
-    retention_ms,
+    ClientError, Clients, KafkaBus, TopicError, TopicSpec, WorkerContext, ensure_topics,
+    partition_count, retention_ms,
 };
 use crate::limits::{METADATA_REFRESH_MS, RESTART_BACKOFF_MS_MAX, RESTART_BACKOFF_MS_MIN};
 use crate::metrics::{Metrics, MetricsError};
@@ -336,7 +338,8 @@ fn prepare(
     let names: Vec<&str> = checks.iter().map(String::as_str).collect();
     let health = Arc::new(http::Health::new(&names));
     let rules = Arc::clone(&loaded.rules);
-    let shared = Shared::new(config, rules, sources, matches_partitions, metrics, health);
+    let clock = Box::new(SystemClock);
+    let shared = Shared::new(config, rules, sources, matches_partitions, metrics, health, clock);
     for source in &shared.sources {
         let count = partition_count(&consumer, &source.topic)?;
         if count == 0 {
@@ -415,9 +418,7 @@ fn supervise<S: Stage>(
 ) {
     let mut backoff = RESTART_BACKOFF_MS_MIN;
     while !shared.stop.load(Ordering::Relaxed) {
-        let interval = shared.config.commit_interval.duration();
-        let ended = Worker::connect(clients, number, stage(), interval, &shared.metrics)
-            .and_then(|worker| worker.run(&shared.stop));
+        let ended = work(shared, clients, number, stage());
         let Err(error) = ended else { return };
         let name = format!("{}-{number}", S::NAME);
         if error.is_fenced() {
@@ -430,6 +431,18 @@ fn supervise<S: Stage>(
         std::thread::sleep(Duration::from_millis(backoff));
         backoff = (backoff * 2).min(RESTART_BACKOFF_MS_MAX);
     }
+}
+
+fn work<S: Stage>(
+    shared: &Shared,
+    clients: &Clients,
+    number: usize,
+    stage: S,
+) -> Result<(), BusError> {
+    let (bus, outbox) = KafkaBus::connect(clients, S::NAME, number, &stage.topics())?;
+    let interval = shared.config.commit_interval.duration();
+    let worker = Worker::new(bus, outbox, stage, interval, &*shared.clock, &shared.metrics);
+    worker.run(&shared.stop)
 }
 
 /// Keeps up with topics that get more partitions, or appear.

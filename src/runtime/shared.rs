@@ -6,14 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
 
-use super::SystemClock;
 use super::filter::SourceSpec;
-use super::worker::Place;
 use crate::alert::{Alert, Gap};
+use crate::bus::{PartitionStats, Place};
 use crate::config::Config;
 use crate::http;
 use crate::ids::RuleId;
-use crate::kafka::PartitionStats;
 use crate::metrics::Metrics;
 use crate::rule::{Level, RuleSet};
 use crate::time::{Clock, Timestamp};
@@ -83,6 +81,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Checks and losses.
     pub health: Arc<http::Health>,
+    /// The time of day.
+    pub clock: Box<dyn Clock>,
     /// Set when the process is to end.
     pub stop: AtomicBool,
     partition_counts: Mutex<BTreeMap<Arc<str>, i32>>,
@@ -104,6 +104,7 @@ impl Shared {
         matches_partitions: i32,
         metrics: Arc<Metrics>,
         health: Arc<http::Health>,
+        clock: Box<dyn Clock>,
     ) -> Self {
         let topics = OwnTopics {
             alerts: config.alerts_topic(),
@@ -119,6 +120,7 @@ impl Shared {
             matches_partitions,
             metrics,
             health,
+            clock,
             stop: AtomicBool::new(false),
             partition_counts: Mutex::default(),
             state: DashMap::new(),
@@ -128,7 +130,7 @@ impl Shared {
 
     /// Now, by the wall clock.
     pub fn now(&self) -> Timestamp {
-        SystemClock.now()
+        self.clock.now()
     }
 
     /// How many partitions each source topic has.

@@ -19,123 +19,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::{Offset, TopicPartitionList};
-
-use super::{Stopwatch, SystemClock};
-use crate::config::Start;
-use crate::kafka::{
-    Clients, Message, Offsets, PartitionStats, Reader, Rebalance, TransactionError, Transactional,
-    WorkerContext, tpl_of,
+use super::stage::{Assigned, Run, Stage};
+use crate::bus::{
+    Bus, BusError, Offsets, Outbox, Place, ReadError, Rebalance, Record, Remedy, TransactionError,
 };
+use crate::config::Start;
 use crate::limits::{
-    BROKER_CALL_MS_MAX, FENCING_LOOKS, OFFSETS_ONLY_COMMIT_MS, POLL_BATCH_RECORDS_MAX,
-    POLL_WAIT_MS, STATISTICS_INTERVAL_MS,
+    OFFSETS_ONLY_COMMIT_MS, POLL_BATCH_RECORDS_MAX, POLL_WAIT_MS, STATISTICS_INTERVAL_MS,
 };
 use crate::metrics::{LatencyRecorder, Metrics};
-use crate::source::{Beginning, Bounds, beginning};
+use crate::source::beginning;
 use crate::time::{Clock, Timestamp};
-
-/// A topic and a partition of it.
-pub type Place = (Arc<str>, i32);
-
-/// Why a worker ended.
-#[derive(Debug, thiserror::Error)]
-pub enum WorkerError {
-    /// Its transaction failed, or it was fenced.
-    #[error(transparent)]
-    Transaction(#[from] TransactionError),
-    /// A call to Kafka failed.
-    #[error("kafka: {0}")]
-    Kafka(#[from] KafkaError),
-    /// The group took the partitions away before the worker could finish.
-    #[error("the assignment was lost")]
-    Lost,
-}
-
-impl WorkerError {
-    /// Whether another instance has this worker's name, so that trying again would do harm.
-    pub fn is_fenced(&self) -> bool {
-        match self {
-            Self::Transaction(TransactionError::Fenced { .. }) => true,
-            Self::Kafka(e) => e.rdkafka_error_code() == Some(RDKafkaErrorCode::FencedInstanceId),
-            _ => false,
-        }
-    }
-}
-
-/// A partition that a worker is about to read.
-#[derive(Clone, Debug)]
-pub struct Assigned {
-    /// Topic and partition.
-    pub place: Place,
-    /// Where reading begins by the group's position; what was lost before it.
-    pub beginning: Beginning,
-    /// What is there.
-    pub bounds: Bounds,
-}
-
-/// Records of one partition in a row, at least one.
-#[derive(Clone, Copy)]
-pub struct Run<'b> {
-    /// Topic and partition.
-    pub place: &'b Place,
-    /// The records in their order.
-    pub records: &'b [Message<'b>],
-    /// Whether their outputs are committed already: they are read again to rebuild state.
-    pub restoring: bool,
-    /// When they are read.
-    pub now: Timestamp,
-}
-
-/// What a stage does with records. Its state belongs to the worker.
-pub trait Stage {
-    /// The name in groups, transactional ids and metrics.
-    const NAME: &'static str;
-
-    /// The topics to read.
-    fn topics(&self) -> Vec<String>;
-
-    /// Where a topic is begun without a position.
-    fn start(&self, topic: &str) -> Start;
-
-    /// Takes a partition; gives the offset from which to read, which may lie before the group's
-    /// position when state has to be rebuilt.
-    ///
-    /// # Errors
-    /// When an output cannot be sent.
-    fn assign(&mut self, partition: &Assigned, out: &mut Transactional)
-    -> Result<i64, WorkerError>;
-
-    /// Gives a partition back; its outputs are committed.
-    fn revoke(&mut self, place: &Place);
-
-    /// Processes a run, up to the record with which the epoch is full; gives how many records.
-    ///
-    /// # Errors
-    /// When an output cannot be sent.
-    fn run(&mut self, run: Run<'_>, out: &mut Transactional) -> Result<usize, WorkerError>;
-
-    /// Takes what librdkafka knows of the partitions, with the next offset of each.
-    fn observe(&mut self, stats: &BTreeMap<Place, PartitionStats>, next: &BTreeMap<Place, i64>);
-
-    /// Called in every round; may send what is due by time.
-    ///
-    /// # Errors
-    /// When an output cannot be sent.
-    fn tick(&mut self, now: Timestamp, out: &mut Transactional) -> Result<(), WorkerError>;
-
-    /// Called after each commit: now its outputs have happened.
-    fn committed(&mut self);
-
-    /// Called after an aborted epoch: its outputs have not happened.
-    fn aborted(&mut self);
-
-    /// Says how it stands: whether it is ready, and in words. Called when that has changed.
-    fn ready(&mut self, restoring: usize);
-}
 
 /// Where an assigned partition stands.
 struct Position {
@@ -146,11 +40,11 @@ struct Position {
 }
 
 /// One worker.
-pub struct Worker<'w, S: Stage> {
+pub struct Worker<'w, B: Bus, S: Stage> {
     stage: S,
     /// Shared with the batch at hand only.
-    reader: Rc<Reader>,
-    producer: Transactional,
+    bus: Rc<B>,
+    outbox: B::Outbox,
     positions: BTreeMap<Place, Position>,
     topics: Vec<Arc<str>>,
     /// Positions that the next commit writes.
@@ -158,9 +52,11 @@ pub struct Worker<'w, S: Stage> {
     /// Whether a partition got its first position, which is to be kept at once.
     fresh: bool,
     /// Since when statistics may speak of a reading that has been thrown away.
-    rewound: Option<Stopwatch>,
-    epoch: Stopwatch,
+    rewound: Option<Duration>,
+    /// When the epoch began.
+    epoch: Duration,
     interval: Duration,
+    clock: &'w dyn Clock,
     metrics: &'w Metrics,
     latency: LatencyRecorder,
     joined: bool,
@@ -170,118 +66,99 @@ pub struct Worker<'w, S: Stage> {
     unacknowledged: Option<Rebalance>,
 }
 
-impl<'w, S: Stage> Worker<'w, S> {
-    /// Connects worker `number` of a stage.
-    ///
-    /// # Errors
-    /// When Kafka cannot be reached or refuses.
-    pub fn connect(
-        clients: &Clients,
-        number: usize,
+impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
+    /// Takes a bus whose consumer has joined nothing but the group. Outputs are committed `interval` after
+    /// the commit before, at the latest.
+    pub fn new(
+        bus: B,
+        outbox: B::Outbox,
         stage: S,
         interval: Duration,
+        clock: &'w dyn Clock,
         metrics: &'w Metrics,
-    ) -> Result<Self, WorkerError> {
-        let context = || WorkerContext::new(clients.tokens());
-        let name = clients.worker_name(S::NAME, number);
-        let producer =
-            Transactional::connect(&clients.worker_producer(S::NAME, number), name, context())?;
-        let consumer = BaseConsumer::from_config_and_context(
-            &clients.worker_consumer(S::NAME, number),
-            context(),
-        )?;
-        let topics = stage.topics();
-        let names: Vec<&str> = topics.iter().map(String::as_str).collect();
-        consumer.subscribe(&names)?;
-        Ok(Self {
-            topics: topics.into_iter().map(Arc::from).collect(),
+    ) -> Self {
+        Self {
+            topics: stage.topics().into_iter().map(Arc::from).collect(),
             stage,
-            reader: Rc::new(Reader::new(consumer)?),
-            producer,
+            bus: Rc::new(bus),
+            outbox,
             positions: BTreeMap::new(),
             dirty: Offsets::new(),
             fresh: false,
             rewound: None,
-            epoch: Stopwatch::start(),
+            epoch: clock.steady(),
             interval,
+            clock,
             latency: metrics.latency(S::NAME),
             metrics,
             joined: false,
             told: None,
             unacknowledged: None,
-        })
+        }
     }
 
     /// Works until told to stop; then commits what is done and gives the partitions back.
     ///
     /// # Errors
     /// The first failure; the worker is spent then.
-    pub fn run(mut self, stop: &AtomicBool) -> Result<(), WorkerError> {
-        let mut done = self.work(stop);
-        if let Err(error) = &done {
-            self.producer.abort();
-            if error.is_fenced() && !self.is_replaced() {
-                // A transaction that took too long, as after a pause of the whole machine, looks the
-                // same to the producer; but then nobody has taken this worker's place in the group.
-                done = Err(TransactionError::Failed(error.to_string()).into());
+    pub fn run(mut self, stop: &AtomicBool) -> Result<(), BusError> {
+        let mut done = Ok(());
+        while done.is_ok() && !stop.load(Ordering::Relaxed) {
+            done = self.step();
+        }
+        self.finish(done)
+    }
+
+    /// One round: what the group asks, the records at hand, what is due by time.
+    ///
+    /// # Errors
+    /// A failure after which nothing is left but [`Worker::finish`].
+    pub fn step(&mut self) -> Result<(), BusError> {
+        if let Err(error) = self.bus.serve() {
+            self.read_error(error)?;
+        }
+        while let Some(message) = self.bus.next_rebalance() {
+            self.rebalance(message)?;
+        }
+        self.poll()?;
+        self.observe();
+        if self.joined {
+            self.stage.tick(self.clock.now(), &mut self.outbox)?;
+            let restoring = self.positions.values().filter(|p| p.next < p.committed).count();
+            let stands = (self.positions.len(), restoring);
+            if self.told != Some(stands) {
+                self.told = Some(stands);
+                self.stage.ready(restoring);
             }
         }
-        self.context().close();
-        done
-    }
-
-    /// Whether another process has joined the group under this worker's name. One that has just fenced
-    /// the producer joins moments later.
-    fn is_replaced(&self) -> bool {
-        (0..FENCING_LOOKS).any(|_| {
-            let polled = self.consumer().poll(Duration::from_millis(100));
-            let code = polled.and_then(Result::err).and_then(|e| e.rdkafka_error_code());
-            let fatal = self.consumer().client().fatal_error().map(|(code, _)| code);
-            [code, fatal].contains(&Some(RDKafkaErrorCode::FencedInstanceId))
-        })
-    }
-
-    fn work(&mut self, stop: &AtomicBool) -> Result<(), WorkerError> {
-        while !stop.load(Ordering::Relaxed) {
-            if let Err(error) = self.reader.serve() {
-                self.poll_error(error)?;
-            }
-            while let Some(message) = self.context().next_rebalance() {
-                self.rebalance(message)?;
-            }
-            self.poll()?;
-            self.observe();
-            if self.joined {
-                self.stage.tick(SystemClock.now(), &mut self.producer)?;
-                let restoring = self.positions.values().filter(|p| p.next < p.committed).count();
-                let stands = (self.positions.len(), restoring);
-                if self.told != Some(stands) {
-                    self.told = Some(stands);
-                    self.stage.ready(restoring);
-                }
-            }
-            if self.is_commit_due() {
-                let done = self.commit();
-                self.recover(done)?;
-            }
+        if self.is_commit_due() {
+            let done = self.commit();
+            self.recover(done)?;
         }
-        self.commit()
+        Ok(())
     }
 
-    fn consumer(&self) -> &BaseConsumer<WorkerContext> {
-        self.reader.consumer()
-    }
-
-    fn context(&self) -> &WorkerContext {
-        self.reader.consumer().context()
+    /// Ends the work, which went so far: commits what is done, or throws it away after a failure.
+    ///
+    /// # Errors
+    /// The failure, as whoever builds workers is to see it.
+    pub fn finish(mut self, done: Result<(), BusError>) -> Result<(), BusError> {
+        let Err(error) = done.and_then(|()| self.commit()) else { return Ok(()) };
+        self.bus.abort(&mut self.outbox);
+        if error.is_fenced() && !self.bus.is_replaced() {
+            // A transaction that took too long, as after a pause of the whole machine, looks the
+            // same to the producer; but then nobody has taken this worker's place in the group.
+            return Err(TransactionError::Failed(error.to_string()).into());
+        }
+        Err(error)
     }
 
     /// Hands statistics to the stage.
     fn observe(&mut self) {
-        let stats = self.context().take_stats();
+        let stats = self.bus.take_stats();
         // Records that were at hand when the epoch was aborted counted as read by then.
         let stale = Duration::from_millis(2 * STATISTICS_INTERVAL_MS);
-        if stats.is_empty() || self.rewound.is_some_and(|since| since.elapsed() < stale) {
+        if stats.is_empty() || self.rewound.is_some_and(|since| self.age(since) < stale) {
             return;
         }
         for (place, position) in &mut self.positions {
@@ -297,54 +174,43 @@ impl<'w, S: Stage> Worker<'w, S> {
 
     /// After an aborted epoch: takes all partitions anew, from the committed offsets. The group is not
     /// left for this; a member that leaves between two generations can strand its partitions.
-    fn recover(&mut self, done: Result<(), WorkerError>) -> Result<(), WorkerError> {
-        let Err(WorkerError::Transaction(TransactionError::Aborted(why))) = done else {
+    fn recover(&mut self, done: Result<(), BusError>) -> Result<(), BusError> {
+        let Err(BusError::Transaction(TransactionError::Aborted(why))) = done else {
             return done;
         };
         tracing::info!(worker = S::NAME, why, "an epoch was aborted");
         self.dirty.clear();
-        self.rewound = Some(Stopwatch::start());
+        self.rewound = Some(self.clock.steady());
         self.stage.aborted();
-        if self.consumer().assignment_lost() || self.context().has_rebalance() {
+        if self.bus.is_changing() {
             // The group is changing under this worker: it has nothing to go back to.
-            return Err(WorkerError::Lost);
+            return Err(BusError::Lost);
         }
-        let mut all = TopicPartitionList::new();
-        for ((topic, partition), position) in &self.positions {
-            all.add_partition_offset(topic, *partition, Offset::Offset(position.committed))?;
-            self.stage.revoke(&(Arc::clone(topic), *partition));
-        }
-        if all.count() == 0 {
+        let all: Vec<Place> = self.positions.keys().cloned().collect();
+        all.iter().for_each(|place| self.stage.revoke(place));
+        if all.is_empty() {
             return Ok(());
         }
-        self.consumer().incremental_unassign(&all)?;
-        // Where the group has no position yet, the beginning stays that which was decided at first.
-        let mut known = self.consumer().committed_offsets(all.clone(), call())?;
-        for element in all.elements() {
-            let found = known.find_partition(element.topic(), element.partition());
-            if found.is_some_and(|f| !matches!(f.offset(), Offset::Offset(_))) {
-                known.set_partition_offset(
-                    element.topic(),
-                    element.partition(),
-                    element.offset(),
-                )?;
-            }
+        self.bus.unassign(&all)?;
+        let mut known = self.bus.committed(&all)?;
+        for (place, committed) in &mut known {
+            // Where the group has no position yet, the beginning stays that which was decided at first.
+            *committed = committed.or(self.positions.get(place).map(|p| p.committed));
         }
-        self.take(&known)
+        self.take(known)
     }
 
     /// Takes the records that are at hand, and commits when the epoch is full before they are done.
-    fn poll(&mut self) -> Result<(), WorkerError> {
-        let reader = Rc::clone(&self.reader);
-        let batch = reader.batch(Duration::from_millis(POLL_WAIT_MS), POLL_BATCH_RECORDS_MAX);
-        let now = SystemClock.now();
+    fn poll(&mut self) -> Result<(), BusError> {
+        let bus = Rc::clone(&self.bus);
+        let batch = bus.batch(Duration::from_millis(POLL_WAIT_MS), POLL_BATCH_RECORDS_MAX);
+        let now = self.clock.now();
         let mut rest = &batch[..];
-        while let Some(first) = rest.first() {
-            let same = |m: &&Message<'_>| m.is_beside(first) && m.error().is_none();
-            let run = &rest[..rest.iter().take_while(same).count()];
+        while !rest.is_empty() {
+            let run = run_of(rest);
             let taken = if run.is_empty() { 1 } else { self.process(run, now)? };
             rest = &rest[taken..];
-            if self.producer.is_full() {
+            if self.outbox.is_full() {
                 let done = self.commit();
                 if done.is_err() {
                     // All is read anew from the committed positions, the rest of the batch too.
@@ -354,8 +220,8 @@ impl<'w, S: Stage> Worker<'w, S> {
         }
         // Not before the records: a lost position is to be judged by all that was read before it.
         batch.iter().try_for_each(|message| match message.error() {
-            Some(code) => {
-                self.poll_error(KafkaError::MessageConsumption(code))?;
+            Some(error) => {
+                self.read_error(error)?;
                 self.begin_again(message)
             }
             None => Ok(()),
@@ -364,25 +230,24 @@ impl<'w, S: Stage> Worker<'w, S> {
 
     /// Reads the partition of an error on from where the worker stands. librdkafka counts an error that
     /// comes by the batch as a record read: after its next pause it would go on one record too far.
-    fn begin_again(&self, error: &Message<'_>) -> Result<(), WorkerError> {
+    fn begin_again(&self, error: &B::Record<'_>) -> Result<(), BusError> {
         let place = place_of(&self.topics, error);
         let Some((place, position)) = place.and_then(|p| self.positions.get_key_value(&p)) else {
             return Ok(());
         };
-        let from = tpl_of(&Offsets::from([(place.clone(), position.next)]))?;
-        self.consumer().incremental_unassign(&from)?;
-        Ok(self.reader.assign(&from)?)
+        self.bus.unassign(std::slice::from_ref(place))?;
+        self.bus.assign(&Offsets::from([(place.clone(), position.next)]))
     }
 
     /// Hands records of one partition to the stage; gives how many it took.
-    fn process(&mut self, records: &[Message<'_>], now: Timestamp) -> Result<usize, WorkerError> {
+    fn process(&mut self, records: &[B::Record<'_>], now: Timestamp) -> Result<usize, BusError> {
         let place = place_of(&self.topics, &records[0]);
         let known = place.as_ref().and_then(|place| self.positions.get_mut(place));
         let (Some(place), Some(position)) = (&place, known) else { return Ok(records.len()) };
         let restoring = records[0].offset() < position.committed;
         let turn = records.partition_point(|m| m.offset() < position.committed);
         let records = if restoring { &records[..turn] } else { records };
-        let taken = self.stage.run(Run { place, records, restoring, now }, &mut self.producer)?;
+        let taken = self.stage.run(Run { place, records, restoring, now }, &mut self.outbox)?;
         position.next = records[taken - 1].offset() + 1;
         if !restoring {
             self.dirty.insert(place.clone(), position.next);
@@ -390,16 +255,13 @@ impl<'w, S: Stage> Worker<'w, S> {
         Ok(taken)
     }
 
-    fn poll_error(&mut self, error: KafkaError) -> Result<(), WorkerError> {
-        let code = error.rdkafka_error_code();
-        let label = code.map_or_else(|| "other".to_owned(), |c| format!("{c:?}"));
-        self.metrics.kafka_errors.add([&label], 1);
-        match (&error, code) {
-            (KafkaError::MessageConsumptionFatal(_), _) => Err(error.into()),
-            (_, Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)) => {
-                self.find_losses()
-            }
-            _ => {
+    fn read_error(&mut self, found: ReadError) -> Result<(), BusError> {
+        let ReadError { code, remedy, error } = found;
+        self.metrics.kafka_errors.add([&code], 1);
+        match remedy {
+            Remedy::Rebuild => Err(error),
+            Remedy::FindLosses => self.find_losses(),
+            Remedy::None => {
                 tracing::warn!(%error, stage = S::NAME, "poll");
                 Ok(())
             }
@@ -407,56 +269,54 @@ impl<'w, S: Stage> Worker<'w, S> {
     }
 
     /// A position is gone: finds out which, and begins anew at what is left.
-    fn find_losses(&mut self) -> Result<(), WorkerError> {
-        let mut gone = TopicPartitionList::new();
-        for ((topic, partition), position) in &self.positions {
-            let (low, high) = self.consumer().fetch_watermarks(topic, *partition, call())?;
-            if position.next < low || position.next > high {
+    fn find_losses(&mut self) -> Result<(), BusError> {
+        let mut gone = BTreeMap::new();
+        for (place, position) in &self.positions {
+            let bounds = self.bus.bounds(place)?;
+            if position.next < bounds.offset_low || position.next > bounds.offset_high {
                 // While state is rebuilt, records before the group's position are read a second time:
                 // losing those is no loss of events.
-                let reached = position.next.max(position.committed);
-                gone.add_partition_offset(topic, *partition, Offset::Offset(reached))?;
+                gone.insert(place.clone(), Some(position.next.max(position.committed)));
             }
         }
-        if gone.count() == 0 {
+        if gone.is_empty() {
             return Ok(());
         }
         let done = self.commit();
         if done.is_err() {
             return self.recover(done);
         }
-        self.consumer().incremental_unassign(&gone)?;
-        self.take(&gone)
+        self.bus.unassign(&gone.keys().cloned().collect::<Vec<_>>())?;
+        self.take(gone)
     }
 
-    fn rebalance(&mut self, message: Rebalance) -> Result<(), WorkerError> {
+    fn rebalance(&mut self, message: Rebalance) -> Result<(), BusError> {
         self.unacknowledged = Some(message.clone());
         match message {
-            Rebalance::Assign(partitions) => {
+            Rebalance::Assign(places) => {
                 self.metrics.rebalances.add(["assign"], 1);
                 self.joined = true;
-                let known = self.consumer().committed_offsets(partitions, call())?;
-                self.take(&known)?;
+                let known = self.bus.committed(&places)?;
+                self.take(known)?;
                 self.unacknowledged = None;
             }
-            Rebalance::Revoke(partitions) => {
+            Rebalance::Revoke(places) => {
                 self.metrics.rebalances.add(["revoke"], 1);
                 let done = self.commit();
-                for element in partitions.elements() {
-                    let place = (Arc::from(element.topic()), element.partition());
-                    self.stage.revoke(&place);
-                    self.positions.remove(&place);
-                    self.forget(&place);
+                for place in &places {
+                    self.stage.revoke(place);
+                    self.positions.remove(place);
+                    self.forget(place);
                 }
-                self.consumer().incremental_unassign(&partitions)?;
+                self.bus.unassign(&places)?;
                 self.unacknowledged = None;
                 self.recover(done)?;
             }
-            Rebalance::Lost(partitions) => {
+            Rebalance::Lost(places) => {
                 self.metrics.rebalances.add(["lost"], 1);
-                self.consumer().incremental_unassign(&partitions)?;
+                self.bus.unassign(&places)?;
                 self.unacknowledged = None;
-                return Err(WorkerError::Lost);
+                return Err(BusError::Lost);
             }
         }
         Ok(())
@@ -464,37 +324,26 @@ impl<'w, S: Stage> Worker<'w, S> {
 
     /// Decides where to begin in each partition, whose positions are given, reports what was lost, and
     /// starts reading.
-    fn take(&mut self, known: &TopicPartitionList) -> Result<(), WorkerError> {
+    fn take(&mut self, known: BTreeMap<Place, Option<i64>>) -> Result<(), BusError> {
         let mut reading = Offsets::new();
-        for element in known.elements() {
-            element.error()?;
-            let place: Place = (Arc::from(element.topic()), element.partition());
-            let (offset_low, offset_high) =
-                self.consumer().fetch_watermarks(element.topic(), element.partition(), call())?;
-            let bounds = Bounds { offset_low, offset_high };
-            let committed = match element.offset() {
-                Offset::Offset(offset) => Some(offset),
-                _ => None,
-            };
-            let mut start = self.stage.start(element.topic());
-            if committed.is_none()
-                && start == Start::Latest
-                && self.is_added(element.topic(), element.partition())?
-            {
+        for (place, committed) in known {
+            let bounds = self.bus.bounds(&place)?;
+            let mut start = self.stage.start(&place.0);
+            if committed.is_none() && start == Start::Latest && self.is_added(&place)? {
                 start = Start::Earliest;
             }
             let beginning = beginning(committed, bounds, start);
             if beginning.rewound {
                 tracing::error!(
-                    topic = element.topic(),
-                    partition = element.partition(),
+                    topic = &*place.0,
+                    partition = place.1,
                     ?committed,
-                    offset_high,
+                    offset_high = bounds.offset_high,
                     "the position lies beyond the end of the partition: it was made anew or cut"
                 );
             }
             let assigned = Assigned { place: place.clone(), beginning, bounds };
-            let from = self.stage.assign(&assigned, &mut self.producer)?;
+            let from = self.stage.assign(&assigned, &mut self.outbox)?;
             if beginning.lost.is_some() || committed.is_none() || beginning.rewound {
                 // From now on the group has a position: a later loss before it will be exact.
                 self.dirty.insert(place.clone(), beginning.offset);
@@ -502,11 +351,11 @@ impl<'w, S: Stage> Worker<'w, S> {
             }
             let position = Position { next: from, committed: beginning.offset };
             if self.positions.insert(place.clone(), position).is_none() {
-                self.metrics.partitions_assigned.add([element.topic()], 1.0);
+                self.metrics.partitions_assigned.add([&place.0], 1.0);
             }
             reading.insert(place, from);
         }
-        self.reader.assign(&tpl_of(&reading)?)?;
+        self.bus.assign(&reading)?;
         self.told = None;
         Ok(())
     }
@@ -524,74 +373,64 @@ impl<'w, S: Stage> Worker<'w, S> {
 
     /// Whether a partition without a position has been added to a topic that was being read already:
     /// those before it have positions. Its first records are new, whatever `start` says of old ones.
-    fn is_added(&self, topic: &str, partition: i32) -> Result<bool, WorkerError> {
-        if partition == 0 {
+    fn is_added(&self, (topic, partition): &Place) -> Result<bool, BusError> {
+        let before: Vec<Place> = (0..*partition).map(|n| (Arc::clone(topic), n)).collect();
+        if before.is_empty() {
             return Ok(false);
         }
-        let mut before = TopicPartitionList::new();
-        before.add_partition_range(topic, 0, partition - 1);
-        let known = self.consumer().committed_offsets(before, call())?;
-        Ok(known.elements().iter().all(|e| matches!(e.offset(), Offset::Offset(_))))
+        Ok(self.bus.committed(&before)?.values().all(Option::is_some))
+    }
+
+    fn age(&self, since: Duration) -> Duration {
+        self.clock.steady().saturating_sub(since)
     }
 
     /// Outputs are committed after the interval; positions alone may wait a little longer.
     fn is_commit_due(&self) -> bool {
-        let age = self.epoch.elapsed();
-        let outputs = self.producer.messages() > 0 && age >= self.interval;
+        let age = self.age(self.epoch);
+        let outputs = self.outbox.messages() > 0 && age >= self.interval;
         let offsets =
             !self.dirty.is_empty() && age >= Duration::from_millis(OFFSETS_ONLY_COMMIT_MS);
-        self.fresh || self.producer.is_full() || outputs || offsets
+        self.fresh || self.outbox.is_full() || outputs || offsets
     }
 
-    fn commit(&mut self) -> Result<(), WorkerError> {
-        if self.dirty.is_empty() && self.producer.messages() == 0 {
+    fn commit(&mut self) -> Result<(), BusError> {
+        if self.dirty.is_empty() && self.outbox.messages() == 0 {
             return Ok(());
         }
-        let Some(group) = self.consumer().group_metadata() else { return Err(WorkerError::Lost) };
-        let clock = Stopwatch::start();
-        let done = self.producer.commit(&self.dirty, &group);
-        let outcome = if done.is_ok() { "committed" } else { "failed" };
-        self.metrics.transactions.add([S::NAME, outcome], 1);
-        self.latency.record(clock.elapsed());
-        self.latency.publish();
+        let began = self.clock.steady();
+        let done = self.bus.commit(&mut self.outbox, &self.dirty);
+        if !matches!(done, Err(BusError::Lost)) {
+            let outcome = if done.is_ok() { "committed" } else { "failed" };
+            self.metrics.transactions.add([S::NAME, outcome], 1);
+            self.latency.record(self.age(began));
+            self.latency.publish();
+        }
         done?;
         self.stage.committed();
         self.dirty.clear();
         self.fresh = false;
-        self.epoch = Stopwatch::start();
+        self.epoch = self.clock.steady();
         Ok(())
     }
 }
 
-impl<S: Stage> Drop for Worker<'_, S> {
+impl<B: Bus, S: Stage> Drop for Worker<'_, B, S> {
     fn drop(&mut self) {
-        let reader = Rc::clone(&self.reader);
-        let context = reader.consumer().context();
-        context.close();
-        let open = self.unacknowledged.take();
-        let open = open.into_iter().chain(std::iter::from_fn(|| context.next_rebalance()));
-        for message in open {
-            let answered = match message {
-                Rebalance::Assign(partitions) => self.consumer().incremental_assign(&partitions),
-                Rebalance::Revoke(partitions) | Rebalance::Lost(partitions) => {
-                    self.consumer().incremental_unassign(&partitions)
-                }
-            };
-            if let Err(error) = answered {
-                tracing::debug!(%error, "rebalance while closing");
-            }
-        }
+        self.bus.close(self.unacknowledged.take());
         for place in self.positions.keys() {
             self.forget(place);
         }
     }
 }
 
-fn place_of(topics: &[Arc<str>], message: &Message<'_>) -> Option<Place> {
-    let topic = topics.iter().find(|t| ***t == *message.topic())?;
-    Some((Arc::clone(topic), message.partition()))
+/// The records in a row, from the first on, that are of one partition; none if that is an error.
+fn run_of<R: Record>(rest: &[R]) -> &[R] {
+    let same = |m: &&R| m.is_beside(&rest[0]) && m.error().is_none();
+    &rest[..rest.iter().take_while(same).count()]
 }
 
-fn call() -> Duration {
-    Duration::from_millis(BROKER_CALL_MS_MAX)
+fn place_of(topics: &[Arc<str>], record: &impl Record) -> Option<Place> {
+    let topic = topics.iter().find(|t| ***t == *record.topic())?;
+    Some((Arc::clone(topic), record.partition()))
 }

@@ -1,11 +1,8 @@
 //! Alerts, dead letters and late matches as Kafka records.
 
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::BaseRecord;
-
 use crate::alert::Alert;
+use crate::bus::{Outbox, Outgoing, TransactionError};
 use crate::correlate::Match;
-use crate::kafka::{TransactionError, Transactional};
 use crate::limits::DEAD_LETTER_BYTES_MAX;
 use crate::pipeline::{Message, Rejected};
 
@@ -14,7 +11,7 @@ use crate::pipeline::{Message, Rejected};
 /// # Errors
 /// When it cannot be queued.
 pub fn send_alert(
-    out: &mut Transactional,
+    out: &mut impl Outbox,
     topic: &str,
     alert: &Alert,
 ) -> Result<(), TransactionError> {
@@ -22,17 +19,20 @@ pub fn send_alert(
     let revision = alert.revision.to_string();
     let time = alert.time.to_string();
     let kind = if alert.revision == 1 { "alert.created" } else { "alert.updated" };
-    let headers = headers(&[
+    let ce_id = format!("{id}-{:0>4}", revision);
+    let headers = [
         ("ce_specversion", "1.0"),
-        ("ce_id", &format!("{id}-{:0>4}", revision)),
+        ("ce_id", &ce_id),
         ("ce_type", kind),
         ("ce_source", "watchfire"),
         ("ce_time", &time),
         ("ce_subject", &alert.rule.0),
         ("content-type", "application/json"),
         ("watchfire-level", alert.level.as_str()),
-    ]);
-    out.send(BaseRecord::to(topic).key(id.as_bytes()).payload(&alert.body[..]).headers(headers))
+    ];
+    let headers = headers.map(|(name, value)| (name, value.as_bytes()));
+    let (key, payload) = (id.as_bytes(), Some(&alert.body[..]));
+    out.send(Outgoing { topic, partition: None, key, payload, headers: &headers })
 }
 
 /// Adds a record that could not be decoded to the epoch: its bytes, and in headers why and where from.
@@ -40,7 +40,7 @@ pub fn send_alert(
 /// # Errors
 /// When it cannot be queued.
 pub fn send_reject(
-    out: &mut Transactional,
+    out: &mut impl Outbox,
     topic: &str,
     rejected: &Rejected,
 ) -> Result<(), TransactionError> {
@@ -48,7 +48,7 @@ pub fn send_reject(
     let kept = payload.map(|p| &p[..p.len().min(DEAD_LETTER_BYTES_MAX)]);
     let size = payload.map_or(0, <[u8]>::len);
     let truncated = size > DEAD_LETTER_BYTES_MAX;
-    let headers = headers(&[
+    let headers: [(&str, &str); 7] = [
         ("watchfire-reason", rejected.reject.code.as_str()),
         ("watchfire-detail", &rejected.reject.detail),
         ("watchfire-topic", &rejected.at.topic),
@@ -56,13 +56,11 @@ pub fn send_reject(
         ("watchfire-offset", &rejected.at.offset.to_string()),
         ("watchfire-bytes", &size.to_string()),
         ("watchfire-truncated", if truncated { "true" } else { "false" }),
-    ]);
+    ];
+    let headers = headers.map(|(name, value)| (name, value.as_bytes()));
     let key = rejected.at.to_string();
-    let record = BaseRecord::to(topic).key(key.as_bytes()).headers(headers);
-    match kept {
-        Some(bytes) => out.send(record.payload(bytes)),
-        None => out.send(record),
-    }
+    let key = key.as_bytes();
+    out.send(Outgoing { topic, partition: None, key, payload: kept, headers: &headers })
 }
 
 /// Adds a match that came too late for correlations to the epoch: the match as the stages hand it on, and
@@ -71,25 +69,20 @@ pub fn send_reject(
 /// # Errors
 /// When it cannot be queued.
 pub fn send_late(
-    out: &mut Transactional,
+    out: &mut impl Outbox,
     topic: &str,
     event: &Match,
 ) -> Result<(), TransactionError> {
-    let headers = headers(&[
+    let headers: [(&str, &str); 5] = [
         ("watchfire-rule", &event.rule.0),
         ("watchfire-time", &event.time.to_string()),
         ("watchfire-topic", &event.at.topic),
         ("watchfire-partition", &event.at.partition.to_string()),
         ("watchfire-offset", &event.at.offset.to_string()),
-    ]);
+    ];
+    let headers = headers.map(|(name, value)| (name, value.as_bytes()));
     let payload = Message::Match(event.clone()).encode();
     let key = event.at.to_string();
-    out.send(BaseRecord::to(topic).key(key.as_bytes()).payload(&payload[..]).headers(headers))
-}
-
-fn headers(pairs: &[(&str, &str)]) -> OwnedHeaders {
-    let insert = |headers: OwnedHeaders, (key, value): &(&str, &str)| {
-        headers.insert(Header { key, value: Some(value.as_bytes()) })
-    };
-    pairs.iter().fold(OwnedHeaders::new_with_capacity(pairs.len()), insert)
+    let (key, payload) = (key.as_bytes(), Some(&payload[..]));
+    out.send(Outgoing { topic, partition: None, key, payload, headers: &headers })
 }

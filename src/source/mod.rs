@@ -4,16 +4,8 @@
 //! Kafka's own answer to a position that is gone is to jump, in silence, to the oldest or newest
 //! record. Here every position is looked up before reading and compared with what is still there.
 
+use crate::bus::Bounds;
 use crate::config::Start;
-
-/// What the broker says about a partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    /// First offset that is still there.
-    pub offset_low: i64,
-    /// The offset that the next record will get.
-    pub offset_high: i64,
-}
 
 /// Where to begin, and what is missing before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

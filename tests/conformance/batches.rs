@@ -56,7 +56,7 @@ impl Drop for Open {
 }
 
 fn text<'m>(message: &'m Message<'_>) -> &'m str {
-    assert_eq!(message.error(), None);
+    assert_eq!(message.code(), None);
     std::str::from_utf8(message.payload().unwrap()).unwrap()
 }
 
@@ -132,10 +132,10 @@ pub fn a_lost_position_is_an_error_among_the_records(bootstrap: &str) {
     open.0.assign(&at(&topic, 0, Offset::Offset(0))).unwrap();
     let found = open.read(3);
     let (errors, records): (Vec<&Message>, Vec<&Message>) =
-        found.iter().partition(|m| m.error().is_some());
+        found.iter().partition(|m| m.code().is_some());
     assert_eq!(records.iter().map(|m| text(m)).collect::<Vec<_>>(), ["one", "two"]);
     assert_eq!(errors.len(), 1);
-    assert_eq!(errors[0].error(), Some(RDKafkaErrorCode::AutoOffsetReset));
+    assert_eq!(errors[0].code(), Some(RDKafkaErrorCode::AutoOffsetReset));
     assert_eq!((errors[0].topic(), errors[0].partition()), (topic.as_str(), 1));
 }
 

@@ -1,0 +1,225 @@
+//! The bus over librdkafka: a consumer in a group, its records by the batch, and a transactional producer.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::{Clients, Message, Reader, Transactional, WorkerContext};
+use crate::bus::{
+    Bounds, Bus, BusError, Offsets, Place, ReadError, Rebalance, Record, Remedy, Stats,
+};
+use crate::limits::{BROKER_CALL_MS_MAX, FENCING_LOOKS};
+use crate::time::Timestamp;
+
+/// A worker's consumer.
+pub struct KafkaBus {
+    reader: Reader,
+}
+
+impl KafkaBus {
+    /// Connects worker `number` of a stage, which takes over the name of the worker before it.
+    ///
+    /// # Errors
+    /// When Kafka cannot be reached or refuses.
+    pub fn connect(
+        clients: &Clients,
+        stage: &str,
+        number: usize,
+        topics: &[String],
+    ) -> Result<(Self, Transactional), BusError> {
+        let context = || WorkerContext::new(clients.tokens());
+        let name = clients.worker_name(stage, number);
+        let settings = clients.worker_producer(stage, number);
+        let producer = Transactional::connect(&settings, name, context())?;
+        let settings = clients.worker_consumer(stage, number);
+        let consumer = BaseConsumer::from_config_and_context(&settings, context())?;
+        let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+        consumer.subscribe(&names)?;
+        Ok((Self { reader: Reader::new(consumer)? }, producer))
+    }
+
+    fn consumer(&self) -> &BaseConsumer<WorkerContext> {
+        self.reader.consumer()
+    }
+
+    fn context(&self) -> &WorkerContext {
+        self.reader.consumer().context()
+    }
+}
+
+impl Bus for KafkaBus {
+    type Record<'b> = Message<'b>;
+    type Outbox = Transactional;
+
+    fn serve(&self) -> Result<(), ReadError> {
+        self.reader.serve().map_err(ReadError::from)
+    }
+
+    fn next_rebalance(&self) -> Option<Rebalance> {
+        self.context().next_rebalance()
+    }
+
+    fn is_changing(&self) -> bool {
+        self.consumer().assignment_lost() || self.context().has_rebalance()
+    }
+
+    fn take_stats(&self) -> Stats {
+        self.context().take_stats()
+    }
+
+    fn batch(&self, wait: Duration, max: usize) -> Vec<Message<'_>> {
+        self.reader.batch(wait, max)
+    }
+
+    fn committed(&self, places: &[Place]) -> Result<BTreeMap<Place, Option<i64>>, BusError> {
+        let known = self.consumer().committed_offsets(list_of(places), call())?;
+        let position = |place: &Place| {
+            let found = known.find_partition(&place.0, place.1);
+            let none = || BusError::Call(format!("no answer about {}[{}]", place.0, place.1));
+            let element = found.ok_or_else(none)?;
+            element.error()?;
+            let offset = match element.offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            };
+            Ok((place.clone(), offset))
+        };
+        places.iter().map(position).collect()
+    }
+
+    fn bounds(&self, (topic, partition): &Place) -> Result<Bounds, BusError> {
+        let (offset_low, offset_high) =
+            self.consumer().fetch_watermarks(topic, *partition, call())?;
+        Ok(Bounds { offset_low, offset_high })
+    }
+
+    fn assign(&self, from: &Offsets) -> Result<(), BusError> {
+        Ok(self.reader.assign(&tpl_of(from)?)?)
+    }
+
+    fn unassign(&self, places: &[Place]) -> Result<(), BusError> {
+        Ok(self.consumer().incremental_unassign(&list_of(places))?)
+    }
+
+    fn commit(&self, outbox: &mut Transactional, offsets: &Offsets) -> Result<(), BusError> {
+        let Some(group) = self.consumer().group_metadata() else { return Err(BusError::Lost) };
+        Ok(outbox.commit(offsets, &group)?)
+    }
+
+    fn abort(&self, outbox: &mut Transactional) {
+        outbox.abort();
+    }
+
+    /// One that has just fenced the producer joins moments later.
+    fn is_replaced(&self) -> bool {
+        (0..FENCING_LOOKS).any(|_| {
+            let polled = self.consumer().poll(Duration::from_millis(100));
+            let code = polled.and_then(Result::err).and_then(|e| e.rdkafka_error_code());
+            let fatal = self.consumer().client().fatal_error().map(|(code, _)| code);
+            [code, fatal].contains(&Some(RDKafkaErrorCode::FencedInstanceId))
+        })
+    }
+
+    fn close(&self, open: Option<Rebalance>) {
+        self.context().close();
+        let open = open.into_iter().chain(std::iter::from_fn(|| self.next_rebalance()));
+        for message in open {
+            let answered = match message {
+                Rebalance::Assign(places) => self.consumer().incremental_assign(&list_of(&places)),
+                Rebalance::Revoke(places) | Rebalance::Lost(places) => {
+                    self.consumer().incremental_unassign(&list_of(&places))
+                }
+            };
+            if let Err(error) = answered {
+                tracing::debug!(%error, "rebalance while closing");
+            }
+        }
+    }
+}
+
+impl Record for Message<'_> {
+    #[inline]
+    fn error(&self) -> Option<ReadError> {
+        self.code().map(|code| KafkaError::MessageConsumption(code).into())
+    }
+
+    fn topic(&self) -> &str {
+        self.topic()
+    }
+
+    fn partition(&self) -> i32 {
+        self.partition()
+    }
+
+    fn is_beside(&self, other: &Self) -> bool {
+        self.is_beside(other)
+    }
+
+    fn offset(&self) -> i64 {
+        self.offset()
+    }
+
+    fn payload(&self) -> Option<&[u8]> {
+        self.payload()
+    }
+
+    fn written_at(&self) -> Option<Timestamp> {
+        self.written_at()
+    }
+
+    fn headers(&self) -> impl Iterator<Item = (&str, Option<&[u8]>)> {
+        self.headers()
+    }
+}
+
+impl From<KafkaError> for ReadError {
+    fn from(error: KafkaError) -> Self {
+        let code = error.rdkafka_error_code();
+        let remedy = match (&error, code) {
+            (KafkaError::MessageConsumptionFatal(_), _) => Remedy::Rebuild,
+            (_, Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)) => {
+                Remedy::FindLosses
+            }
+            _ => Remedy::None,
+        };
+        let code = code.map_or_else(|| "other".to_owned(), |c| format!("{c:?}"));
+        Self { code, remedy, error: error.into() }
+    }
+}
+
+impl From<KafkaError> for BusError {
+    fn from(error: KafkaError) -> Self {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::FencedInstanceId) => Self::Replaced(error.to_string()),
+            _ => Self::Call(error.to_string()),
+        }
+    }
+}
+
+fn list_of(places: &[Place]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(places.len());
+    for (topic, partition) in places {
+        list.add_partition(topic, *partition);
+    }
+    list
+}
+
+/// Makes librdkafka's list of positions.
+///
+/// # Errors
+/// When librdkafka refuses an offset.
+pub fn tpl_of(offsets: &Offsets) -> Result<TopicPartitionList, KafkaError> {
+    let mut list = TopicPartitionList::with_capacity(offsets.len());
+    for ((topic, partition), offset) in offsets {
+        list.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;
+    }
+    Ok(list)
+}
+
+fn call() -> Duration {
+    Duration::from_millis(BROKER_CALL_MS_MAX)
+}
