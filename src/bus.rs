@@ -191,6 +191,20 @@ pub trait Outbox {
     fn is_full(&self) -> bool;
 }
 
+/// Reads partitions of a compacted topic from their start to their end.
+pub trait KeptReader {
+    /// Hands out what is at hand, up to `max` records: partition, key and value, `None` for a deletion.
+    /// Gives the partitions that have been read to their end by now.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn read(
+        &mut self,
+        max: usize,
+        take: &mut impl FnMut(i32, &[u8], Option<&[u8]>),
+    ) -> Result<Vec<i32>, BusError>;
+}
+
 /// A worker's place in its group and the partitions that it reads.
 pub trait Bus {
     /// A record of a batch, or an error of a partition.
@@ -199,6 +213,14 @@ pub trait Bus {
         Self: 'b;
     /// Where the outputs go that are committed together with positions.
     type Outbox: Outbox;
+    /// Reads what was kept.
+    type KeptReader: KeptReader;
+
+    /// Begins to read these partitions of a compacted topic, as far as they are committed by now.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn read_kept(&self, topic: &str, partitions: &[i32]) -> Result<Self::KeptReader, BusError>;
 
     /// Serves whatever is due besides records.
     ///

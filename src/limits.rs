@@ -121,6 +121,13 @@ pub const EVAL_BLOCK_BYTES: usize = 256 << 10;
 /// A file of JSON that is not one object a line is read into memory as a whole, if it is not larger.
 pub const EVAL_DOCUMENT_BYTES_MAX: usize = 64 << 20;
 
+/// Records of kept state that one loop of a worker takes: some ten milliseconds.
+pub const KEPT_BATCH_RECORDS_MAX: usize = 10_000;
+
+/// Changed groups that a partition still writes when it is given back, about 2 MB; with more than that the
+/// next owner reads a little more of the matches again.
+pub const LEAVE_GROUPS_MAX: usize = 20_000;
+
 /// Records that one loop of a worker takes before it looks at its other duties. Those in hand are no
 /// longer in librdkafka's queue, which fills again meanwhile: at most as much as it holds is on top.
 pub const POLL_BATCH_RECORDS_MAX: usize = 2_048;

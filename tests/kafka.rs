@@ -10,6 +10,8 @@ mod conformance;
 
 #[path = "kafka/crashes.rs"]
 mod crashes;
+#[path = "kafka/delivery.rs"]
+mod delivery;
 #[path = "kafka/kit.rs"]
 mod kit;
 #[path = "kafka/losses.rs"]
@@ -28,6 +30,8 @@ mod security;
 mod service;
 #[path = "kafka/sshd.rs"]
 mod sshd;
+#[path = "kafka/state.rs"]
+mod state;
 #[path = "kafka/webhooks.rs"]
 mod webhooks;
 

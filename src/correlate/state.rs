@@ -53,6 +53,13 @@ pub struct StateRecord {
     pub value: Option<Vec<u8>>,
 }
 
+impl StateRecord {
+    /// Bytes of key and value.
+    pub fn len(&self) -> usize {
+        self.key.len() + self.value.as_ref().map_or(0, Vec::len)
+    }
+}
+
 /// Where a fold stands in the log that it is made of.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Standpoint {
@@ -79,6 +86,14 @@ pub enum StateError {
     /// The log ends before it.
     #[error("kept state stands at record {0}, which the log does not have yet")]
     Ahead(i64),
+    /// The position in the log was set back behind it.
+    #[error("kept state stands at record {kept}, and the log is to be read from {wanted} on")]
+    SetBack {
+        /// Where it stands.
+        kept: i64,
+        /// Where to go on.
+        wanted: i64,
+    },
 }
 
 fn unreadable(what: impl Into<String>, reason: impl ToString) -> StateError {
@@ -297,9 +312,10 @@ impl Restore {
         Ok(())
     }
 
-    /// The fold, for a log that ends before record `end`.
-    pub fn finish(self, end: i64) -> Restored {
-        let wrong = self.wrong.values().next_back().cloned().or_else(|| self.missing(end));
+    /// The fold, for a log that ends before record `end`, to go on at `next`; `None` is where it was
+    /// written last.
+    pub fn finish(self, next: Option<i64>, end: i64) -> Restored {
+        let wrong = self.wrong.values().next_back().cloned().or_else(|| self.missing(next, end));
         if wrong.is_some() {
             return Restored { fold: self.discard(), replay: None, wrong };
         }
@@ -334,7 +350,7 @@ impl Restore {
     }
 
     /// What keeps the state from being whole; nothing kept at all is whole, too.
-    fn missing(&self, end: i64) -> Option<StateError> {
+    fn missing(&self, next: Option<i64>, end: i64) -> Option<StateError> {
         let (heads, named) = (self.heads.len(), self.names.is_some());
         let groups = self.fold.groups();
         if heads == 0 && !named && groups == 0 {
@@ -344,7 +360,11 @@ impl Restore {
             return Some(StateError::Incomplete(if named { heads } else { 0 }));
         }
         let latest = self.heads.values().map(|h| h.at.next).max()?;
-        (latest > end).then_some(StateError::Ahead(latest))
+        if latest > end {
+            return Some(StateError::Ahead(latest));
+        }
+        let wanted = next.filter(|next| *next < latest)?;
+        Some(StateError::SetBack { kept: latest, wanted })
     }
 
     /// An empty fold, which takes out all that was kept when it is first written.

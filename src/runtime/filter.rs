@@ -204,7 +204,7 @@ impl Stage for FilterStage {
         self.sources.get(topic).map_or(Start::Earliest, |s| s.spec.start)
     }
 
-    fn assign(&mut self, partition: &Assigned, out: &mut impl Outbox) -> Result<i64, BusError> {
+    fn assign(&mut self, partition: &Assigned, out: &mut impl Outbox) -> Result<(), BusError> {
         let (topic, number) = &partition.place;
         if let Some((from, to)) = partition.beginning.lost {
             let held = self.partitions.contains_key(&partition.place);
@@ -220,7 +220,7 @@ impl Stage for FilterStage {
             self.found.unreported.gap(gap);
         }
         self.partitions.entry(partition.place.clone()).or_default();
-        Ok(partition.beginning.offset)
+        Ok(())
     }
 
     fn revoke(&mut self, place: &Place) {

@@ -27,7 +27,7 @@ use crate::config::{Config, ConfigError, Source, Webhook, read_secret};
 use crate::decode::{Decoder, EventClock, Format};
 use crate::http;
 use crate::kafka::{
-    ClientError, Clients, KafkaBus, TopicError, TopicSpec, WorkerContext, ensure_topics,
+    ClientError, Clients, IfOthers, KafkaBus, TopicError, TopicSpec, WorkerContext, ensure_topics,
     partition_count, retention_ms,
 };
 use crate::limits::{METADATA_REFRESH_MS, RESTART_BACKOFF_MS_MAX, RESTART_BACKOFF_MS_MIN};
@@ -360,21 +360,39 @@ fn checks(config: &Config) -> Vec<String> {
 }
 
 fn own_topics(config: &Config) -> Vec<TopicSpec> {
-    let spec = |name: String, partitions: i32| TopicSpec {
+    const DAY_MS: i64 = 86_400_000;
+    let topic = |name: String, partitions: i32, policy, settings| TopicSpec {
         name,
         partitions,
+        if_others: IfOthers::Fine,
+        policy,
         replication_factor: config.topics.replication_factor,
-        settings: vec![
-            ("cleanup.policy", "delete".to_owned()),
-            // Matches rebuild state; alerts and dead letters are the record of what happened.
-            ("retention.ms", (7 * 86_400_000i64).to_string()),
-        ],
+        settings,
     };
+    // Matches rebuild state; alerts and dead letters are the record of what happened.
+    let log = |name: String, partitions: i32| {
+        topic(name, partitions, "delete", vec![("retention.ms", (7 * DAY_MS).to_string())])
+    };
+    let partitions = config.topics.matches_partitions;
+    let state = vec![
+        // The segment that is written to is never compacted: small ones keep what a restore reads close to
+        // what is alive.
+        ("segment.bytes", (64 << 20).to_string()),
+        ("segment.ms", (DAY_MS / 24).to_string()),
+        ("min.cleanable.dirty.ratio", "0.2".to_owned()),
+        ("max.compaction.lag.ms", (DAY_MS / 24).to_string()),
+        // Longer than any restore: a reader that misses a deletion would see the group again.
+        ("delete.retention.ms", DAY_MS.to_string()),
+    ];
     vec![
-        spec(config.matches_topic(), config.topics.matches_partitions),
-        spec(config.alerts_topic(), config.topics.alerts_partitions),
-        spec(config.dead_letters_topic(), config.topics.alerts_partitions),
-        spec(config.late_topic(), config.topics.alerts_partitions),
+        TopicSpec { if_others: IfOthers::Torn, ..log(config.matches_topic(), partitions) },
+        TopicSpec {
+            if_others: IfOthers::Remade,
+            ..topic(config.state_topic(), partitions, "compact", state)
+        },
+        log(config.alerts_topic(), config.topics.alerts_partitions),
+        log(config.dead_letters_topic(), config.topics.alerts_partitions),
+        log(config.late_topic(), config.topics.alerts_partitions),
     ]
 }
 

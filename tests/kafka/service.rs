@@ -38,6 +38,8 @@ pub struct App {
     pub properties: &'static str,
     /// How often alerts of running episodes are published again.
     pub update_interval: &'static str,
+    /// In which time all of the state is written.
+    pub snapshot_interval: &'static str,
     /// More lines of the configuration.
     pub more: String,
 }
@@ -76,13 +78,23 @@ impl App {
             rules,
             properties: "",
             update_interval: "0s",
+            snapshot_interval: "3s",
             more: String::new(),
         }
     }
 
     fn config(&self, instance: &str) -> PathBuf {
         let App {
-            bootstrap, name, topic, source, rules, properties, update_interval, more, ..
+            bootstrap,
+            name,
+            topic,
+            source,
+            rules,
+            properties,
+            update_interval,
+            snapshot_interval,
+            more,
+            ..
         } = self;
         let text = format!(
             "version: 1\n\
@@ -93,7 +105,7 @@ impl App {
              rules: ['{rules}']\n\
              topics: {{matches_partitions: 4}}\n\
              workers: {{filter: 1, correlate: 1}}\n\
-             correlation: {{update_interval: {update_interval}}}\n\
+             correlation: {{update_interval: {update_interval}, snapshot_interval: {snapshot_interval}}}\n\
              http: {{bind: '127.0.0.1:0'}}\n\
              {more}",
             rules = rules.display(),

@@ -112,7 +112,7 @@ impl<'s> Partition<'s> {
         for (key, value) in &self.state {
             kept.record(key, Some(value));
         }
-        let Restored { mut fold, replay, wrong } = kept.finish(self.log.len() as i64);
+        let Restored { mut fold, replay, wrong } = kept.finish(None, self.log.len() as i64);
         if let Some(wrong) = wrong {
             return Err(wrong.to_string());
         }
