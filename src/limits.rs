@@ -138,6 +138,12 @@ pub const POLL_WAIT_MS: u64 = 5;
 /// How often librdkafka says what it knows of the partitions.
 pub const STATISTICS_INTERVAL_MS: u64 = 500;
 
+/// Matches of one bundle: in their largest form some 400 KB, less than Kafka's default for a record.
+pub const BUNDLE_MATCHES_MAX: usize = 10_000;
+
+/// Matches that the first stage gathers before it sends them in bundles.
+pub const GATHERED_MATCHES_MAX: usize = 50_000;
+
 /// Outputs after which a worker commits before its interval is over.
 pub const EPOCH_OUTPUTS_MAX: usize = 5_000;
 

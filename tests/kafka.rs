@@ -16,6 +16,8 @@ mod delivery;
 mod kit;
 #[path = "kafka/losses.rs"]
 mod losses;
+#[path = "kafka/outputs.rs"]
+mod outputs;
 #[path = "kafka/partitions.rs"]
 mod partitions;
 #[path = "kafka/rejects.rs"]

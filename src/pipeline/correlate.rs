@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Bundle;
 use crate::alert::{self, Alert};
 use crate::correlate::{
     Finding, Fold, FoldOptions, Match, Offered, Replay, Standpoint, StateRecord,
@@ -46,6 +47,9 @@ pub enum Message {
     /// A match of a rule.
     #[serde(rename = "m")]
     Match(Match),
+    /// Matches that differ by time and place alone.
+    #[serde(rename = "b")]
+    Bundle(Bundle),
     /// A statement about event time.
     #[serde(rename = "k")]
     Marker(Marker),
@@ -116,11 +120,8 @@ impl Correlate {
     pub fn record(&mut self, offset: i64, message: Message, out: &mut CorrelateOutput) {
         self.fold.stand_at(offset);
         match message {
-            Message::Match(event) if offset < self.again_until => self.fold.offer_again(event),
-            Message::Match(event) => match self.fold.offer(event, &mut self.findings) {
-                Offered::Taken => {}
-                Offered::Late(event) => out.late.push(event),
-            },
+            Message::Match(event) => self.offer(offset, event, out),
+            Message::Bundle(bundle) => bundle.matches().for_each(|m| self.offer(offset, m, out)),
             Message::Marker(_) if offset < self.again_until => {}
             Message::Marker(marker) => {
                 self.clock.expect(&marker.topics);
@@ -138,6 +139,14 @@ impl Correlate {
         out.alerts.extend(found);
         let full = fold.take_overflows();
         out.alerts.extend(full.iter().map(|o| alert::of_overflow(rules, o)));
+    }
+
+    fn offer(&mut self, offset: i64, event: Match, out: &mut CorrelateOutput) {
+        if offset < self.again_until {
+            self.fold.offer_again(event);
+        } else if let Offered::Late(event) = self.fold.offer(event, &mut self.findings) {
+            out.late.push(event);
+        }
     }
 
     /// The keyed state, for its counts.

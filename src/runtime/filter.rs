@@ -10,7 +10,7 @@ use crate::bus::{self, BusError, Outbox, Outgoing, Place, Stats};
 use crate::config::Start;
 use crate::decode::Decoder;
 use crate::ids::{Coordinate, partition_of};
-use crate::pipeline::{Filter, FilterOutput, Marker, Message, Progressed, Record};
+use crate::pipeline::{Bundles, Filter, FilterOutput, Marker, Message, Progressed, Record};
 use crate::sink::{send_alert, send_reject};
 use crate::time::Timestamp;
 use crate::window::{PartitionClock, Progress};
@@ -66,6 +66,8 @@ pub struct FilterStage {
 struct Found {
     shared: Arc<Shared>,
     output: FilterOutput,
+    /// Matches that go out with the epoch.
+    bundles: Bundles,
     unreported: Unreported,
 }
 
@@ -84,6 +86,10 @@ impl Found {
         for routed in output.matches.drain(..) {
             let key: Vec<&[u8]> = routed.key.iter().map(|k| k.as_bytes()).collect();
             let partition = partition_of(&key, *matches_partitions);
+            if routed.is_alike {
+                self.bundles.add(routed.event, partition);
+                continue;
+            }
             let value = Message::Match(routed.event).encode();
             send_to(out, &topics.matches, partition, &value)?;
         }
@@ -94,7 +100,18 @@ impl Found {
             metrics.parse_errors.add([&spec.topic, format, reason], 1);
             metrics.dead_letters.add([&spec.topic, reason], 1);
         }
+        if self.bundles.is_full() {
+            self.send_bundles(out)?;
+        }
         Ok(true)
+    }
+
+    fn send_bundles(&mut self, out: &mut impl Outbox) -> Result<(), BusError> {
+        let matches = &self.shared.topics.matches;
+        for (partition, message) in self.bundles.take() {
+            send_to(out, matches, partition, &message.encode())?;
+        }
+        Ok(())
     }
 }
 
@@ -120,6 +137,7 @@ impl FilterStage {
             found: Found {
                 shared: Arc::clone(shared),
                 output: FilterOutput::default(),
+                bundles: Bundles::default(),
                 unreported: Unreported::default(),
             },
             marked_at: Timestamp::MIN,
@@ -290,6 +308,8 @@ impl Stage for FilterStage {
             return Ok(());
         }
         self.marked_at = now;
+        // What a marker says of event time is said after the matches that it is about.
+        self.found.send_bundles(out)?;
         let Some(marker) = self.marker() else { return Ok(()) };
         let value = Message::Marker(marker).encode();
         for partition in 0..self.shared.matches_partitions {
@@ -298,12 +318,21 @@ impl Stage for FilterStage {
         Ok(())
     }
 
+    fn gathered(&self) -> usize {
+        self.found.bundles.len()
+    }
+
+    fn send_gathered(&mut self, out: &mut impl Outbox) -> Result<(), BusError> {
+        self.found.send_bundles(out)
+    }
+
     fn committed(&mut self) {
         self.found.unreported.report(&self.shared);
     }
 
     fn aborted(&mut self) {
         self.found.unreported = Unreported::default();
+        self.found.bundles.clear();
     }
 
     fn ready(&mut self, _restoring: usize) {

@@ -104,6 +104,19 @@ pub trait Stage {
     /// When an output cannot be sent.
     fn tick(&mut self, now: Timestamp, out: &mut impl Outbox) -> Result<(), BusError>;
 
+    /// How many outputs it has gathered that go out with the epoch.
+    fn gathered(&self) -> usize {
+        0
+    }
+
+    /// Sends what it has gathered; the epoch is about to be committed.
+    ///
+    /// # Errors
+    /// When an output cannot be sent.
+    fn send_gathered(&mut self, _out: &mut impl Outbox) -> Result<(), BusError> {
+        Ok(())
+    }
+
     /// Called after each commit: now its outputs have happened.
     fn committed(&mut self);
 

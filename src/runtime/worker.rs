@@ -485,13 +485,15 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
     /// Outputs are committed after the interval; positions alone may wait a little longer.
     fn is_commit_due(&self) -> bool {
         let age = self.age(self.epoch);
-        let outputs = self.outbox.messages() > 0 && age >= self.interval;
+        let waiting = self.outbox.messages() + self.stage.gathered();
+        let outputs = waiting > 0 && age >= self.interval;
         let offsets =
             !self.dirty.is_empty() && age >= Duration::from_millis(OFFSETS_ONLY_COMMIT_MS);
         self.fresh || self.outbox.is_full() || outputs || offsets
     }
 
     fn commit(&mut self) -> Result<(), BusError> {
+        self.stage.send_gathered(&mut self.outbox)?;
         if self.dirty.is_empty() && self.outbox.messages() == 0 {
             return Ok(());
         }
