@@ -33,6 +33,10 @@ pub struct App {
     pub dir: tempfile::TempDir,
     /// YAML of the source but for its topic.
     pub source: &'static str,
+    /// YAML of more sources, each after a comma.
+    pub more_sources: String,
+    /// Where instances find Kafka, if not where the test does.
+    pub detour: Option<String>,
     pub rules: PathBuf,
     /// librdkafka properties.
     pub properties: &'static str,
@@ -59,7 +63,7 @@ impl App {
         app
     }
 
-    fn new(
+    pub fn new(
         bootstrap: &str,
         what: &str,
         partitions: i32,
@@ -73,6 +77,8 @@ impl App {
             topic: topic_with(bootstrap, &format!("{what}-events"), partitions, &large),
             dir: tempfile::tempdir().unwrap(),
             source,
+            more_sources: String::new(),
+            detour: None,
             rules,
             properties: "",
             update_interval: "0s",
@@ -81,22 +87,21 @@ impl App {
     }
 
     fn config(&self, instance: &str) -> PathBuf {
-        let App {
-            bootstrap, name, topic, source, rules, properties, update_interval, more, ..
-        } = self;
+        let App { name, topic, source, more_sources, properties, update_interval, more, .. } = self;
+        let brokers = self.detour.as_ref().unwrap_or(&self.bootstrap).replace(',', "', '");
         let text = format!(
             "version: 1\n\
              app: {name}\n\
              instance: {instance}\n\
-             kafka: {{brokers: ['{bootstrap}'], properties: {{{properties}}}}}\n\
-             sources: [{{topic: {topic}, {source}}}]\n\
+             kafka: {{brokers: ['{brokers}'], properties: {{{properties}}}}}\n\
+             sources: [{{topic: {topic}, {source}}}{more_sources}]\n\
              rules: ['{rules}']\n\
              topics: {{matches_partitions: 4}}\n\
              workers: {{filter: 1, correlate: 1}}\n\
              correlation: {{update_interval: {update_interval}}}\n\
              http: {{bind: '127.0.0.1:0'}}\n\
              {more}",
-            rules = rules.display(),
+            rules = self.rules.display(),
         );
         let path = self.dir.path().join(format!("{instance}.yml"));
         std::fs::write(&path, text).unwrap();
@@ -189,6 +194,11 @@ impl Instance {
             let (_, rest) = line.split_once("api=")?;
             Some(rest.split_whitespace().next()?.to_owned())
         });
+    }
+
+    /// The number of the process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn is_alive(&mut self) -> bool {
