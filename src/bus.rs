@@ -264,6 +264,14 @@ pub trait Bus {
     /// When the client refuses.
     fn unassign(&self, places: &[Place]) -> Result<(), BusError>;
 
+    /// Gives partitions back in order to take them anew. If the group asked for some meanwhile, and this
+    /// worker has not heard of it, the client takes the call for the answer and others get them: to take
+    /// them again would be to read them twice. What was asked before the call can be heard after it.
+    ///
+    /// # Errors
+    /// [`BusError::Lost`] when the group has asked something; when the client refuses.
+    fn let_go(&self, places: &[Place]) -> Result<(), BusError>;
+
     /// Commits the outputs of the epoch together with these positions.
     ///
     /// # Errors

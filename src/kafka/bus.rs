@@ -13,7 +13,7 @@ use crate::bus::{
     Bounds, Bus, BusError, Offsets, Place, ReadError, Rebalance, Record, Remedy, Stats,
     TransactionError,
 };
-use crate::limits::{BROKER_CALL_MS_MAX, FENCING_LOOKS};
+use crate::limits::{BROKER_CALL_MS_MAX, FENCING_LOOKS, HEARING_MS};
 use crate::time::Timestamp;
 
 /// A worker's consumer.
@@ -153,6 +153,16 @@ impl Bus for KafkaBus {
 
     fn unassign(&self, places: &[Place]) -> Result<(), BusError> {
         Ok(self.consumer().incremental_unassign(&list_of(places))?)
+    }
+
+    fn let_go(&self, places: &[Place]) -> Result<(), BusError> {
+        self.unassign(places)?;
+        match self.consumer().poll(Duration::from_millis(HEARING_MS)) {
+            // There may be more behind it.
+            Some(Err(error)) => Err(error.into()),
+            None if !self.is_changing() => Ok(()),
+            _ => Err(BusError::Lost),
+        }
     }
 
     fn commit(&self, outbox: &mut Transactional, offsets: &Offsets) -> Result<(), BusError> {

@@ -217,7 +217,7 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
         if all.is_empty() {
             return Ok(());
         }
-        self.bus.unassign(&all)?;
+        self.bus.let_go(&all)?;
         let mut known = self.bus.committed(&all)?;
         for (place, committed) in &mut known {
             // Where the group has no position yet, the beginning stays that which was decided at first.
@@ -261,7 +261,7 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
         let Some((place, position)) = place.and_then(|p| self.positions.get_key_value(&p)) else {
             return Ok(());
         };
-        self.bus.unassign(std::slice::from_ref(place))?;
+        self.bus.let_go(std::slice::from_ref(place))?;
         self.bus.assign(&Offsets::from([(place.clone(), position.next)]))
     }
 
@@ -315,7 +315,7 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
         }
         let places: Vec<Place> = gone.keys().cloned().collect();
         self.stop_entering(&places);
-        self.bus.unassign(&places)?;
+        self.bus.let_go(&places)?;
         self.take(gone)
     }
 
@@ -438,7 +438,7 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
             let from = self.begin(&assigned)?;
             reading.insert(assigned.place, from);
         }
-        self.bus.unassign(&reading.keys().cloned().collect::<Vec<_>>())?;
+        self.bus.let_go(&reading.keys().cloned().collect::<Vec<_>>())?;
         self.bus.assign(&reading)
     }
 
