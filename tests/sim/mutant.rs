@@ -1,0 +1,198 @@
+//! Faults of the worker, of a stage or of the way to Kafka, each of which the oracle must notice.
+//!
+//! They are put on from outside, around the stage or in the bus, so that nothing in `src/` knows of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use watchfire::bus::{BusError, Outbox, Place, Record, Stats};
+use watchfire::config::Start;
+use watchfire::pipeline::Message;
+use watchfire::runtime::{Assigned, Run, Stage};
+use watchfire::time::Timestamp;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mutation {
+    /// A commit does not wait for the outputs to be delivered.
+    DrainDropped,
+    /// The offset of the last record is committed, not the next.
+    OffsetNotNext,
+    /// Positions are committed by themselves, before the outputs.
+    PositionsApart,
+    /// A commit that failed passes for one that was made.
+    FailureTakenForSuccess,
+    /// A new owner takes positions that an open transaction may still change.
+    OpenPositionsTaken,
+    /// Partitions that were taken away are kept until the next assignment.
+    LossOfAssignmentIgnored,
+    /// Positions are committed without saying by which member of which generation.
+    GenerationNotSent,
+    /// An epoch is given up, its transaction is not aborted.
+    AbortForgotten,
+    /// Positions of an aborted epoch are committed by the next.
+    PositionsKeptAfterAbort,
+    /// The group is told that partitions are given back before their epoch is committed.
+    RevokeAnsweredEarly,
+    /// What was fetched before an assignment is still read after it.
+    QueueNotPurged,
+    /// What is fetched before the partition is forwarded goes astray.
+    ForwardedAfterAssign,
+    /// A position that is gone is set to the oldest record, and nobody is told.
+    PositionResetInSilence,
+    /// A worker begins at the end of the log whatever the group's position is.
+    BeginsAtTheEnd,
+    /// Records of aborted and open transactions are read.
+    ReadsUncommitted,
+    /// A loss that was found is not reported.
+    GapNotReported,
+    /// A partition that has something to read passes for read to its end.
+    IdleByTimeOut,
+    /// The watermark takes no notice of partitions that nobody has read yet.
+    PartitionsNotCounted,
+    /// What is read again to rebuild state is published again.
+    ReplayNotSuppressed,
+    /// State is not rebuilt when a partition is taken over.
+    StateNotRebuilt,
+    /// State stays as it is after an abort.
+    StateKeptAfterAbort,
+    /// Matches below the highest offset seen of their source partition pass for repeated.
+    DedupByHighestOffset,
+}
+
+pub const MUTATIONS: [Mutation; 22] = [
+    Mutation::DrainDropped,
+    Mutation::OffsetNotNext,
+    Mutation::PositionsApart,
+    Mutation::FailureTakenForSuccess,
+    Mutation::OpenPositionsTaken,
+    Mutation::LossOfAssignmentIgnored,
+    Mutation::GenerationNotSent,
+    Mutation::AbortForgotten,
+    Mutation::PositionsKeptAfterAbort,
+    Mutation::RevokeAnsweredEarly,
+    Mutation::QueueNotPurged,
+    Mutation::ForwardedAfterAssign,
+    Mutation::PositionResetInSilence,
+    Mutation::BeginsAtTheEnd,
+    Mutation::ReadsUncommitted,
+    Mutation::GapNotReported,
+    Mutation::IdleByTimeOut,
+    Mutation::PartitionsNotCounted,
+    Mutation::ReplayNotSuppressed,
+    Mutation::StateNotRebuilt,
+    Mutation::StateKeptAfterAbort,
+    Mutation::DedupByHighestOffset,
+];
+
+/// A stage with one of the faults, or with none.
+pub struct Mutant<S> {
+    inner: S,
+    mutation: Option<Mutation>,
+    /// Whether an epoch was aborted and its partitions are not back yet.
+    is_aborting: bool,
+    kept: BTreeSet<Place>,
+    highest: BTreeMap<Place, i64>,
+}
+
+impl<S: Stage> Mutant<S> {
+    pub fn new(inner: S, mutation: Option<Mutation>) -> Self {
+        let (kept, highest) = (BTreeSet::new(), BTreeMap::new());
+        Self { inner, mutation, is_aborting: false, kept, highest }
+    }
+
+    fn is(&self, mutation: Mutation) -> bool {
+        self.mutation == Some(mutation)
+    }
+
+    fn rebuilds_state(&self) -> bool {
+        S::NAME == "correlate"
+    }
+
+    fn seen<R: Record>(&mut self, record: &R) -> bool {
+        let Ok(Message::Match(event)) = Message::decode(record.payload().unwrap_or_default()) else {
+            return false;
+        };
+        let highest = self.highest.entry((event.at.topic, event.at.partition)).or_insert(-1);
+        let seen = event.at.offset < *highest;
+        *highest = event.at.offset.max(*highest);
+        seen
+    }
+}
+
+impl<S: Stage> Stage for Mutant<S> {
+    const NAME: &'static str = S::NAME;
+
+    fn topics(&self) -> Vec<String> {
+        self.inner.topics()
+    }
+
+    fn start(&self, topic: &str) -> Start {
+        self.inner.start(topic)
+    }
+
+    fn assign(&mut self, partition: &Assigned, out: &mut impl Outbox) -> Result<i64, BusError> {
+        self.is_aborting = false;
+        if self.kept.remove(&partition.place) {
+            return Ok(partition.beginning.offset);
+        }
+        let mut partition = partition.clone();
+        if self.is(Mutation::GapNotReported) {
+            partition.beginning.lost = None;
+        }
+        let from = self.inner.assign(&partition, out)?;
+        Ok(if self.is(Mutation::StateNotRebuilt) { partition.beginning.offset } else { from })
+    }
+
+    fn revoke(&mut self, place: &Place) {
+        if self.is(Mutation::StateKeptAfterAbort) && self.rebuilds_state() && self.is_aborting {
+            self.kept.insert(place.clone());
+            return;
+        }
+        self.inner.revoke(place);
+    }
+
+    fn run<R: Record>(
+        &mut self,
+        run: Run<'_, R>,
+        out: &mut impl Outbox,
+    ) -> Result<usize, BusError> {
+        let restoring = run.restoring && !self.is(Mutation::ReplayNotSuppressed);
+        let Run { place, records, now, .. } = run;
+        if self.is(Mutation::DedupByHighestOffset) && self.rebuilds_state() {
+            for record in records {
+                if !self.seen(record) {
+                    let records = std::slice::from_ref(record);
+                    self.inner.run(Run { place, records, restoring, now }, out)?;
+                }
+            }
+            return Ok(records.len());
+        }
+        self.inner.run(Run { place, records, restoring, now }, out)
+    }
+
+    fn observe(&mut self, stats: &Stats, next: &BTreeMap<Place, i64>) {
+        let mut stats = stats.clone();
+        if self.is(Mutation::IdleByTimeOut) {
+            for known in stats.values_mut() {
+                known.drained = true;
+            }
+        }
+        self.inner.observe(&stats, next);
+    }
+
+    fn tick(&mut self, now: Timestamp, out: &mut impl Outbox) -> Result<(), BusError> {
+        self.inner.tick(now, out)
+    }
+
+    fn committed(&mut self) {
+        self.inner.committed();
+    }
+
+    fn aborted(&mut self) {
+        self.is_aborting = true;
+        self.inner.aborted();
+    }
+
+    fn ready(&mut self, restoring: usize) {
+        self.inner.ready(restoring);
+    }
+}
