@@ -139,7 +139,10 @@ impl SimBus {
         match if registered { self.end(&Offsets::new(), false) } else { Ok(()) } {
             Ok(()) => {
                 self.world.happened("aborted");
-                self.client.borrow_mut().epoch.clear();
+                let mut client = self.client.borrow_mut();
+                client.epoch.clear();
+                // What was read came to nothing.
+                client.handed.clear();
                 TransactionError::Aborted(why.into()).into()
             }
             Err(error) => self.error(error),

@@ -107,7 +107,7 @@ pub struct Client {
     known_partitions: i32,
     reading: BTreeMap<Place, Reading>,
     pub queue: VecDeque<Fetched>,
-    /// All source records that were handed to the worker.
+    /// Source records that were handed to the worker, since the last abort.
     pub handed: BTreeSet<(i32, i64)>,
     pub records_max: usize,
     pub stats: Option<Stats>,

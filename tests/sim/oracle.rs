@@ -106,7 +106,8 @@ pub fn wrong(
             }
         }
     }
-    if reported != *lost {
+    // A worker that had begun before there was a position may know of more than the positions say.
+    if !lost.is_subset(&reported) || !reported.iter().all(|p| lost.contains(p) || unseen.contains(p)) {
         return Some(format!("lost: {lost:?}; reported as lost: {reported:?}"));
     }
     // 2. All others are matched, alerted and rejected exactly once.

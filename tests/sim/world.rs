@@ -30,7 +30,7 @@ use super::bus::{SimBus, SimOutbox};
 use super::client::Client;
 use super::mutant::{Mutant, Mutation};
 use super::oracle::{self, Published};
-use super::plan::{Action, FIRST_CORRELATE, Plan};
+use super::plan::{Action, FIRST_CORRELATE, Plan, SLOTS};
 use super::setup::{
     ALERTS, DEAD_LETTERS, LATE, MATCHES, MATCHES_PARTITIONS, RULE_SET, SOURCE, config, payload,
     source,
@@ -119,6 +119,10 @@ impl Unit {
             Self::Correlate(worker) => worker.finish(done),
         }
     }
+}
+
+fn is_filter(slot: usize) -> bool {
+    slot < FIRST_CORRELATE || slot == SLOTS
 }
 
 /// One worker and whoever builds it anew when it fails.
@@ -391,7 +395,9 @@ impl World {
         if self.count() >= PROCESSES_MAX && self.next.get() < self.plan.actions.len() {
             return;
         }
-        let stage = if slot < FIRST_CORRELATE { "filter" } else { "correlate" };
+        let stage = if is_filter(slot) { "filter" } else { "correlate" };
+        // Who joins to no other end has a name that nobody had before.
+        let number = if slot < SLOTS { slot } else { SLOTS + self.count() };
         let lasting = lasting(self.count());
         lasting.clocks.true_ms.store(self.now_ms(), Ordering::Relaxed);
         lasting.clocks.skew_ms.store(0, Ordering::Relaxed);
@@ -415,7 +421,7 @@ impl World {
         }
         self.processes.borrow_mut().push(Process {
             slot,
-            name: format!("{stage}-{slot}"),
+            name: format!("{stage}-{number}"),
             shared: Arc::new(shared),
             lasting,
             client: None,
@@ -498,7 +504,7 @@ impl World {
         };
         let timeout = TRANSACTION_TIMEOUT_MS as i32;
         let producer = self.broker.borrow_mut().init_producer(&name, None, timeout, self.now_ms());
-        let (group, topic) = match slot < FIRST_CORRELATE {
+        let (group, topic) = match is_filter(slot) {
             true => ("sim-filter", SOURCE),
             false => ("sim-correlate", MATCHES),
         };
@@ -509,7 +515,7 @@ impl World {
         let outbox = SimOutbox(Rc::clone(&client));
         let interval = shared.config.commit_interval.duration();
         let Lasting { clock, metrics, .. } = lasting;
-        let unit = if slot < FIRST_CORRELATE {
+        let unit = if is_filter(slot) {
             let stage = Mutant::new(FilterStage::new(&shared, 0), self.mutation);
             Unit::Filter(Box::new(Worker::new(bus, outbox, stage, interval, clock, metrics)))
         } else {
@@ -695,8 +701,8 @@ impl World {
 
     /// Sees that both stages have a process, once those that others have fenced are over.
     fn man(&self, round: usize) {
-        for (first, last) in [(0, FIRST_CORRELATE), (FIRST_CORRELATE, usize::MAX)] {
-            let is_live = |p: &Process| (first..last).contains(&p.slot) && !p.is_over;
+        for first in [0, FIRST_CORRELATE] {
+            let is_live = |p: &Process| is_filter(p.slot) == is_filter(first) && !p.is_over;
             if round % 8 == 0 && !self.processes.borrow().iter().any(is_live) {
                 self.start(first);
             }
@@ -707,7 +713,9 @@ impl World {
     /// the first of them gave it, and nobody asks for the second: what it had given back is read by nobody
     /// until somebody joins. So somebody joins.
     fn unstrand(&self) {
-        for (slot, group, topic) in [(2, "sim-filter", SOURCE), (5, "sim-correlate", MATCHES)] {
+        for (slot, group, topic) in
+            [(SLOTS, "sim-filter", SOURCE), (SLOTS + 1, "sim-correlate", MATCHES)]
+        {
             let broker = self.broker.borrow();
             let assigned: usize = broker.group(group).map_or(0, |group| {
                 group.members().map(|m| assignor::decode(m.assignment).len()).sum()
