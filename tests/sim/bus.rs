@@ -223,7 +223,7 @@ impl Bus for SimBus {
     fn serve(&self) -> Result<(), ReadError> {
         self.world.work(self.process);
         let mut client = self.client.borrow_mut();
-        while let Some(event) = client.events.pop_front() {
+        while let Some(event) = client.next_event() {
             let name = match &event {
                 Rebalance::Assign(_) => "assigned",
                 Rebalance::Revoke(_) => "revoked",
@@ -265,7 +265,9 @@ impl Bus for SimBus {
             return Vec::new();
         }
         let client = &mut *self.client.borrow_mut();
-        let count = max.min(client.records_max).min(client.queue.len());
+        let held_back = client.is_asked() && !self.mutated(Mutation::RevokeAnsweredEarly);
+        let ready = if held_back { 0 } else { client.queue.len() };
+        let count = max.min(client.records_max).min(ready);
         let batch: Vec<Fetched> = client.queue.drain(..count).collect();
         let handed = batch.iter().filter(|f| !f.is_gone);
         client.handed.extend(handed.map(|f| (f.place.1, f.entry.offset)));

@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
-use watchfire::broker::group::{Caller, Join, Joined, Outcome, Refused, Ticket};
+use watchfire::broker::group::{
+    Caller, Join, Joined, JoinedMember, Outcome, Refused, Ticket,
+};
 use watchfire::broker::ids::{Producer, TopicPartition};
 use watchfire::broker::log::Isolation;
 use watchfire::broker::state::State;
@@ -38,12 +40,18 @@ pub struct Fetched {
     pub is_gone: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Membership {
     Out,
     Joining(Ticket),
     Syncing(Ticket),
     Steady,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    Assign,
+    Revoke,
 }
 
 /// A partition that is being read.
@@ -90,18 +98,19 @@ pub struct Client {
     pub member_id: String,
     pub generation: i32,
     membership: Membership,
-    rejoin: bool,
+    /// What it has as far as the group is concerned, whatever is being read.
+    owned: BTreeSet<Place>,
     pub is_lost: bool,
     /// Replaced in the group.
     pub fatal: Option<String>,
     /// What the worker was asked and has not answered.
-    asked: Option<Rebalance>,
-    /// Told to the group as given back, in one of the mutations, while the worker still has it.
-    given_back: BTreeSet<Place>,
+    asked: Option<Asked>,
     /// What is given after what was asked for has gone.
-    then: Vec<Place>,
+    then: Option<Vec<Place>>,
+    /// Whether to join again after the answer.
+    rejoin: bool,
     /// Asked and not handed to the worker yet.
-    pub events: VecDeque<Rebalance>,
+    pub events: VecDeque<(Asked, Vec<Place>)>,
     /// Handed to the worker and not taken up.
     pub rebalances: VecDeque<Rebalance>,
     known_partitions: i32,
@@ -149,12 +158,12 @@ impl Client {
             member_id: String::new(),
             generation: -1,
             membership: Membership::Out,
-            rejoin: false,
+            owned: BTreeSet::new(),
             is_lost: false,
             fatal: None,
             asked: None,
-            given_back: BTreeSet::new(),
-            then: Vec::new(),
+            then: None,
+            rejoin: false,
             events: VecDeque::new(),
             rebalances: VecDeque::new(),
             known_partitions: 0,
@@ -205,42 +214,32 @@ impl Client {
     }
 }
 
-/// Its place in the group.
+/// Its place in the group; `rdkafka_cgrp.c` is the model, where it joins by the classic protocol and
+/// rebalances step by step.
 impl Client {
     /// One request to the coordinator and what follows from the answer; true if there is more to do.
     fn keep_place(&mut self, broker: &mut State, now_ms: i64) -> bool {
-        match &self.membership {
+        let (id, name) = (self.member_id.clone(), self.name.clone());
+        let caller = Caller { member_id: &id, instance_id: Some(&name) };
+        match self.membership {
             Membership::Out if self.asked.is_some() => false,
-            Membership::Out if self.is_lost && !self.reading.is_empty() => {
-                self.ask(Rebalance::Lost(self.reading.keys().cloned().collect()));
-                false
-            }
             Membership::Out => self.join(broker, now_ms),
             Membership::Joining(ticket) => {
-                let ticket = *ticket;
-                let (group, id, name) = (self.group.clone(), self.member_id.clone(), self.name.clone());
-                let caller = Caller { member_id: &id, instance_id: Some(&name) };
-                let Some(group) = broker.waited_group(&group) else { return false };
+                let Some(group) = broker.waited_group(&self.group) else { return false };
                 let answer = group.take_join(caller, ticket);
                 self.joined(answer, broker, now_ms)
             }
             Membership::Syncing(ticket) => {
-                let ticket = *ticket;
-                let (group, id, name) = (self.group.clone(), self.member_id.clone(), self.name.clone());
-                let caller = Caller { member_id: &id, instance_id: Some(&name) };
-                let Some(group) = broker.waited_group(&group) else { return false };
+                let Some(group) = broker.waited_group(&self.group) else { return false };
                 let answer = group.take_sync(caller, ticket);
                 self.synced(answer)
             }
-            Membership::Steady if self.rejoin && self.asked.is_none() => self.join(broker, now_ms),
             Membership::Steady => self.heartbeat(broker, now_ms),
         }
     }
 
     fn join(&mut self, broker: &mut State, now_ms: i64) -> bool {
-        (self.is_lost, self.rejoin) = (false, false);
-        let kept = self.reading.keys().filter(|p| !self.given_back.contains(*p));
-        let owned = kept.map(|(_, p)| *p).collect();
+        let owned = self.owned.iter().map(|(_, p)| *p).collect();
         let join = Join {
             member_id: self.member_id.clone(),
             instance_id: Some(self.name.clone()),
@@ -251,8 +250,7 @@ impl Client {
             rebalance_ms: REBALANCE_MS,
             takes_member_id: true,
         };
-        let group = self.group.clone();
-        let answer = broker.join(&group, join, now_ms);
+        let answer = broker.join(&self.group, join, now_ms);
         self.joined(answer, broker, now_ms)
     }
 
@@ -271,12 +269,9 @@ impl Client {
         };
         self.member_id = joined.member_id;
         self.generation = joined.generation;
-        self.known_partitions =
-            broker.topic(&self.topic).map_or(0, |t| t.partitions().len() as i32);
+        self.known_partitions = self.partitions(broker);
         let assignments = if joined.leader == self.member_id && !joined.members.is_empty() {
-            let read = |m: &watchfire::broker::group::JoinedMember| {
-                Member::read(m.member_id.clone(), &m.metadata)
-            };
+            let read = |m: &JoinedMember| Member::read(m.member_id.clone(), &m.metadata);
             let members: Vec<Member> = joined.members.iter().map(read).collect();
             let assigned = assignor::assign(&members, self.known_partitions);
             assigned.into_iter().map(|(id, p)| (id, assignor::encode(&p).into())).collect()
@@ -287,6 +282,10 @@ impl Client {
         let Some(group) = broker.existing_group(&self.group) else { return false };
         let answer = group.sync(caller, self.generation, assignments, now_ms);
         self.synced(answer)
+    }
+
+    fn partitions(&self, broker: &State) -> i32 {
+        broker.topic(&self.topic).map_or(0, |t| t.partitions().len() as i32)
     }
 
     fn synced(&mut self, answer: Outcome<Bytes, ResponseError>) -> bool {
@@ -304,76 +303,92 @@ impl Client {
         self.membership = Membership::Steady;
         let place = |p: i32| (Arc::clone(&self.topic), p);
         let wanted: BTreeSet<Place> = assignor::decode(&bytes).into_iter().map(place).collect();
-        let added: Vec<Place> =
-            wanted.iter().filter(|p| !self.reading.contains_key(*p)).cloned().collect();
-        let revoked: Vec<Place> =
-            self.reading.keys().filter(|p| !wanted.contains(*p)).cloned().collect();
+        let added = wanted.difference(&self.owned).cloned().collect();
+        let revoked: Vec<Place> = self.owned.difference(&wanted).cloned().collect();
         if revoked.is_empty() {
-            self.ask(Rebalance::Assign(added));
+            self.ask(Asked::Assign, added, false);
         } else {
-            self.then = added;
-            self.ask(Rebalance::Revoke(revoked));
-            // What was given back is for others: they get it in the next round.
-            self.rejoin = true;
+            self.then = Some(added);
+            self.ask(Asked::Revoke, revoked, false);
         }
         false
     }
 
     fn heartbeat(&mut self, broker: &mut State, now_ms: i64) -> bool {
-        let partitions = broker.topic(&self.topic).map_or(0, |t| t.partitions().len() as i32);
+        let has_grown = self.partitions(broker) > self.known_partitions;
         let caller = Caller { member_id: &self.member_id, instance_id: Some(&self.name) };
         let Some(group) = broker.waited_group(&self.group) else { return false };
-        match group.heartbeat(caller, self.generation, now_ms) {
-            Ok(()) => {
-                self.rejoin |= partitions > self.known_partitions;
-                self.rejoin && self.asked.is_none()
-            }
-            Err(ResponseError::RebalanceInProgress) => {
-                self.rejoin = true;
-                self.asked.is_none()
-            }
+        let alive = group.heartbeat(caller, self.generation, now_ms);
+        match alive {
+            Ok(()) | Err(ResponseError::RebalanceInProgress) if self.asked.is_some() => false,
+            Ok(()) if has_grown => self.join(broker, now_ms),
+            Ok(()) => false,
+            Err(ResponseError::RebalanceInProgress) => self.join(broker, now_ms),
             Err(error) => {
                 self.refused(error);
-                self.is_lost |= self.fatal.is_none();
                 false
             }
         }
     }
 
     fn refused(&mut self, error: ResponseError) {
-        self.membership = Membership::Out;
         match error {
             ResponseError::FencedInstanceId => self.fatal = Some(error.to_string()),
-            ResponseError::UnknownMemberId => {
-                self.member_id.clear();
-                self.generation = -1;
-                self.is_lost |= !self.reading.is_empty();
-            }
+            ResponseError::UnknownMemberId => self.member_id.clear(),
             ResponseError::IllegalGeneration => self.generation = -1,
-            _ => {}
-        }
-    }
-
-    fn ask(&mut self, question: Rebalance) {
-        if self.mutated(Mutation::RevokeAnsweredEarly)
-            && let Rebalance::Revoke(places) = &question
-        {
-            self.given_back.extend(places.iter().cloned());
-            // The group is told at once; the worker hears of it later.
-            self.events.push_back(question);
-            let then = std::mem::take(&mut self.then);
-            if !then.is_empty() {
-                self.ask(Rebalance::Assign(then));
+            _ => {
+                self.membership = Membership::Out;
+                return;
             }
-            return;
         }
-        self.asked = Some(question.clone());
-        self.events.push_back(question);
+        // What is being asked comes first; then the next heartbeat is refused in the same way.
+        if self.asked.is_none() {
+            self.membership = Membership::Out;
+            if !self.owned.is_empty() {
+                self.is_lost = true;
+                self.ask(Asked::Revoke, self.owned.iter().cloned().collect(), true);
+            }
+        }
     }
 
-    /// Partitions that this member has, as far as the group is concerned.
-    pub fn holds(&self, place: &Place) -> bool {
-        self.reading.contains_key(place)
+    fn ask(&mut self, what: Asked, places: Vec<Place>, rejoin: bool) {
+        match what {
+            Asked::Assign => self.owned.extend(places.iter().cloned()),
+            Asked::Revoke => self.owned.retain(|p| !places.contains(p)),
+        }
+        self.asked = Some(what);
+        self.rejoin = rejoin;
+        self.events.push_back((what, places));
+        if self.mutated(Mutation::RevokeAnsweredEarly) && what == Asked::Revoke && !self.is_lost {
+            self.answered(Asked::Revoke);
+        }
+    }
+
+    /// The worker has assigned or unassigned something, whatever it was.
+    fn answered(&mut self, what: Asked) {
+        if self.asked == Some(what) {
+            self.asked = None;
+            if let Some(then) = self.then.take() {
+                self.ask(Asked::Assign, then, true);
+            } else if self.rejoin {
+                self.membership = Membership::Out;
+            }
+        }
+    }
+
+    /// The next thing that the worker is asked, as it looks when it is told.
+    pub fn next_event(&mut self) -> Option<Rebalance> {
+        let (what, places) = self.events.pop_front()?;
+        Some(match what {
+            Asked::Assign => Rebalance::Assign(places),
+            Asked::Revoke if self.is_lost => Rebalance::Lost(places),
+            Asked::Revoke => Rebalance::Revoke(places),
+        })
+    }
+
+    /// Whether nothing is handed out, since the worker is to answer first.
+    pub fn is_asked(&self) -> bool {
+        self.asked.is_some()
     }
 }
 
@@ -381,34 +396,29 @@ impl Client {
 impl Client {
     /// Takes partitions on. False if one is being read already.
     pub fn assign(&mut self, from: &BTreeMap<Place, i64>) -> bool {
-        if matches!(self.asked, Some(Rebalance::Assign(_))) {
-            self.asked = None;
-        }
-        let mut done = true;
-        for (place, next) in from {
-            let astray = self.mutated(Mutation::ForwardedAfterAssign);
-            let reading = Reading { next: *next, astray, ..Reading::default() };
-            done &= self.reading.insert(place.clone(), reading).is_none();
+        let done = !from.keys().any(|place| self.reading.contains_key(place));
+        if done {
+            for (place, next) in from {
+                let astray = self.mutated(Mutation::ForwardedAfterAssign);
+                let reading = Reading { next: *next, astray, ..Reading::default() };
+                self.reading.insert(place.clone(), reading);
+            }
+            self.answered(Asked::Assign);
+            self.is_lost = false;
         }
         done
     }
 
     /// Gives partitions back. False if one was not being read.
     pub fn unassign(&mut self, places: &[Place]) -> bool {
-        let mut done = true;
-        for place in places {
-            done &= self.reading.remove(place).is_some();
-            self.given_back.remove(place);
+        let done = places.iter().all(|place| self.reading.contains_key(place));
+        if done {
+            self.reading.retain(|place, _| !places.contains(place));
             if !self.mutated(Mutation::QueueNotPurged) {
-                self.queue.retain(|f| f.place != *place);
+                self.queue.retain(|f| !places.contains(&f.place));
             }
-        }
-        if matches!(self.asked, Some(Rebalance::Revoke(_) | Rebalance::Lost(_))) {
-            self.asked = None;
-            let then = std::mem::take(&mut self.then);
-            if !then.is_empty() {
-                self.ask(Rebalance::Assign(then));
-            }
+            self.answered(Asked::Revoke);
+            self.is_lost = false;
         }
         done
     }

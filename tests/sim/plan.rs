@@ -96,8 +96,10 @@ pub enum Action {
     Pause { slot: u8 },
     Wake { slot: u8 },
     Kill { slot: u8 },
-    /// A worker of this name is started, whether or not there is one.
+    /// A worker of this name is started if there is none.
     Start { slot: u8 },
+    /// The same, also if there is one: whoever starts workers thought it dead.
+    Replace { slot: u8 },
     /// The process ends in order.
     Stop { slot: u8 },
     /// Retention deletes all but the last so many records of a source partition.
@@ -185,7 +187,7 @@ fn action(r: &mut Random, mix: &Mix) -> Action {
     // Those that are usually there get most of what happens.
     let slot = *r.pick(&[0, 0, 0, 1, 1, 2, 3, 3, 3, 4, 4, 5]);
     let partition = r.below(4) as u8;
-    let weights = [22, 14, 36, 16, mix.faults, mix.pauses, mix.pauses, mix.deaths, mix.deaths * 2, 1, mix.losses, mix.jumps, mix.growth];
+    let weights = [22, 14, 36, 16, mix.faults, mix.pauses, mix.pauses * 2, mix.deaths, mix.deaths.max(1) * 3, mix.deaths.div_ceil(2), 1, mix.losses, mix.jumps, mix.growth];
     match r.weighted(weights.iter().copied()) {
         0 => Action::Write { partition, event: event(r, mix) },
         1 => Action::Serve { slot },
@@ -196,9 +198,10 @@ fn action(r: &mut Random, mix: &Mix) -> Action {
         6 => Action::Wake { slot },
         7 => Action::Kill { slot },
         8 => Action::Start { slot },
-        9 => Action::Stop { slot },
-        10 => Action::Delete { partition, keep: r.below(4) as u8 },
-        11 => Action::Jump { slot, ms: *r.pick(&[-4_000, -700, 700, 4_000]) },
+        9 => Action::Replace { slot },
+        10 => Action::Stop { slot },
+        11 => Action::Delete { partition, keep: r.below(4) as u8 },
+        12 => Action::Jump { slot, ms: *r.pick(&[-4_000, -700, 700, 4_000]) },
         _ => Action::Grow,
     }
 }

@@ -264,7 +264,8 @@ impl World {
                 let found = self.find(slot);
                 found.into_iter().for_each(|n| self.kill(n));
             }
-            Action::Start { slot } => self.start(slot.into()),
+            Action::Start { slot } if self.find(slot).is_some() => {}
+            Action::Start { slot } | Action::Replace { slot } => self.start(slot.into()),
             Action::Stop { slot } => {
                 if let Some(n) = self.find(slot) {
                     self.stop(n);
