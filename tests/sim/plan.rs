@@ -137,7 +137,7 @@ impl Mix {
     fn new(r: &mut Random) -> Self {
         let mut weight = |percent, weight| if r.percent(percent) { weight } else { 0 };
         Self {
-            faults: weight(75, 8),
+            faults: weight(80, 14),
             deaths: weight(60, 3),
             pauses: weight(60, 3),
             losses: weight(35, 2),
