@@ -1,5 +1,6 @@
 //! The bus over librdkafka: a consumer in a group, its records by the batch, and a transactional producer.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -16,8 +17,14 @@ use crate::limits::{BROKER_CALL_MS_MAX, FENCING_LOOKS};
 use crate::time::Timestamp;
 
 /// A worker's consumer.
+///
+/// It lives as long as its membership. librdkafka joins again by itself when the group has expelled it, and
+/// does not call its partitions lost if that happened in the middle of a rebalance: it goes on reading them,
+/// and its next commit would carry the new generation, whoever has had the partitions since.
 pub struct KafkaBus {
     reader: Reader,
+    /// The id with which it got its first partitions.
+    member: OnceCell<String>,
 }
 
 impl KafkaBus {
@@ -39,7 +46,7 @@ impl KafkaBus {
         let consumer = BaseConsumer::from_config_and_context(&settings, context())?;
         let names: Vec<&str> = topics.iter().map(String::as_str).collect();
         consumer.subscribe(&names)?;
-        Ok((Self { reader: Reader::new(consumer)? }, producer))
+        Ok((Self { reader: Reader::new(consumer)?, member: OnceCell::new() }, producer))
     }
 
     fn consumer(&self) -> &BaseConsumer<WorkerContext> {
@@ -60,7 +67,11 @@ impl Bus for KafkaBus {
     }
 
     fn next_rebalance(&self) -> Option<Rebalance> {
-        self.context().next_rebalance()
+        let next = self.context().next_rebalance()?;
+        if let Rebalance::Assign(_) = next {
+            self.member.get_or_init(|| self.reader.member_id());
+        }
+        Some(next)
     }
 
     fn is_changing(&self) -> bool {
@@ -107,6 +118,10 @@ impl Bus for KafkaBus {
 
     fn commit(&self, outbox: &mut Transactional, offsets: &Offsets) -> Result<(), BusError> {
         let Some(group) = self.consumer().group_metadata() else { return Err(BusError::Lost) };
+        // Ids do not come back: if it is the same after, what was taken before is of it, too.
+        if self.member.get().is_some_and(|member| *member != self.reader.member_id()) {
+            return Err(BusError::Lost);
+        }
         Ok(outbox.commit(offsets, &group)?)
     }
 
