@@ -1,7 +1,7 @@
 //! The bus of a worker in the simulator: its calls of the client, and the places in them at which
 //! something may happen. A commit goes the way that `kafka::Transactional` goes.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -31,6 +31,8 @@ pub struct SimBus {
     /// Number of the process.
     pub process: usize,
     pub client: Rc<RefCell<Client>>,
+    /// The id with which it got its first partitions, as `KafkaBus` keeps it.
+    pub member: OnceCell<String>,
 }
 
 pub struct SimOutbox(pub Rc<RefCell<Client>>);
@@ -155,6 +157,11 @@ impl SimBus {
             let client = self.client.borrow();
             (client.generation, client.member_id.clone())
         };
+        let is_other = self.member.get().is_some_and(|first| *first != member);
+        if is_other && !self.mutated(Mutation::MembershipNotChecked) {
+            world.happened("a commit of an old membership");
+            return Err(BusError::Lost);
+        }
         self.reach(Point::BeforeDrain)?;
         if !self.mutated(Mutation::DrainDropped) {
             let times = 1 + usize::from(self.strikes(Fault::Resent, "sent twice"));
@@ -229,6 +236,7 @@ impl Bus for SimBus {
                 Rebalance::Revoke(_) => "revoked",
                 Rebalance::Lost(_) => "lost",
             };
+            self.world.tell(|| format!("    {} {event:?}", client.name));
             self.world.happened(name);
             match event {
                 Rebalance::Lost(places) if self.mutated(Mutation::LossOfAssignmentIgnored) => {
@@ -248,7 +256,12 @@ impl Bus for SimBus {
     }
 
     fn next_rebalance(&self) -> Option<Rebalance> {
-        self.client.borrow_mut().rebalances.pop_front()
+        let mut client = self.client.borrow_mut();
+        let next = client.rebalances.pop_front()?;
+        if let Rebalance::Assign(_) = next {
+            self.member.get_or_init(|| client.member_id.clone());
+        }
+        Some(next)
     }
 
     fn is_changing(&self) -> bool {
@@ -320,12 +333,14 @@ impl Bus for SimBus {
 
     fn assign(&self, from: &Offsets) -> Result<(), BusError> {
         self.reach(Point::Assign)?;
+        self.world.tell(|| format!("    {} reads {from:?}", self.client.borrow().name));
         let done = self.client.borrow_mut().assign(from);
         if done { Ok(()) } else { Err(BusError::Call("assigned twice".into())) }
     }
 
     fn unassign(&self, places: &[Place]) -> Result<(), BusError> {
         self.reach(Point::Unassign)?;
+        self.world.tell(|| format!("    {} gives back {places:?}", self.client.borrow().name));
         let done = self.client.borrow_mut().unassign(places);
         if done { Ok(()) } else { Err(BusError::Call("not assigned".into())) }
     }

@@ -26,6 +26,8 @@ pub enum Mutation {
     LossOfAssignmentIgnored,
     /// Positions are committed without saying by which member of which generation.
     GenerationNotSent,
+    /// Whoever was expelled from the group and has joined again commits what it had before.
+    MembershipNotChecked,
     /// An epoch is given up, its transaction is not aborted.
     AbortForgotten,
     /// Positions of an aborted epoch are committed by the next.
@@ -58,7 +60,7 @@ pub enum Mutation {
     DedupByHighestOffset,
 }
 
-pub const MUTATIONS: [Mutation; 22] = [
+pub const MUTATIONS: [Mutation; 23] = [
     Mutation::DrainDropped,
     Mutation::OffsetNotNext,
     Mutation::PositionsApart,
@@ -66,6 +68,7 @@ pub const MUTATIONS: [Mutation; 22] = [
     Mutation::OpenPositionsTaken,
     Mutation::LossOfAssignmentIgnored,
     Mutation::GenerationNotSent,
+    Mutation::MembershipNotChecked,
     Mutation::AbortForgotten,
     Mutation::PositionsKeptAfterAbort,
     Mutation::RevokeAnsweredEarly,

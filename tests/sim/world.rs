@@ -3,7 +3,7 @@
 //! One thread does it all. A worker that is held inside a call is held on the stack: the plan goes on
 //! around it, other workers do their rounds, and the call returns when its time has come.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -222,7 +222,7 @@ impl World {
         *self.tally.borrow_mut().entry(what).or_default() += 1;
     }
 
-    fn tell(&self, what: impl Fn() -> String) {
+    pub fn tell(&self, what: impl Fn() -> String) {
         if self.is_told {
             let indent = "  ".repeat(self.held.get());
             println!("{:>7} {indent}{}", self.now_ms() - BEGIN_MS, what());
@@ -514,7 +514,8 @@ impl World {
         let client =
             Client::new(&name, group, topic, producer.unwrap(), self.plan.full_at, self.mutation);
         let client = Rc::new(RefCell::new(client));
-        let bus = SimBus { world: Rc::clone(self), process, client: Rc::clone(&client) };
+        let (world, member) = (Rc::clone(self), OnceCell::new());
+        let bus = SimBus { world, process, client: Rc::clone(&client), member };
         let outbox = SimOutbox(Rc::clone(&client));
         let interval = shared.config.commit_interval.duration();
         let Lasting { clock, metrics, .. } = lasting;
