@@ -1,5 +1,6 @@
 //! The bus over librdkafka: a consumer in a group, its records by the batch, and a transactional producer.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -17,12 +18,18 @@ use crate::limits::{BROKER_CALL_MS_MAX, FENCING_LOOKS, HEARING_MS};
 use crate::time::Timestamp;
 
 /// A worker's consumer.
+///
+/// It lives as long as its membership. librdkafka joins again by itself when the group has expelled it, and
+/// does not call its partitions lost if that happened in the middle of a rebalance: it goes on reading them,
+/// and its next commit would carry the new generation, whoever has had the partitions since.
 pub struct KafkaBus {
     reader: Reader,
     clients: Clients,
     group: String,
     /// As the group knows this worker.
     client: String,
+    /// The id with which it got its first partitions.
+    member: OnceCell<String>,
 }
 
 impl KafkaBus {
@@ -46,7 +53,8 @@ impl KafkaBus {
         consumer.subscribe(&names)?;
         let (group, client) = (clients.group(stage), clients.worker_client(stage, number));
         let reader = Reader::new(consumer)?;
-        Ok((Self { reader, clients: clients.clone(), group, client }, producer))
+        let (clients, member) = (clients.clone(), OnceCell::new());
+        Ok((Self { reader, clients, group, client, member }, producer))
     }
 
     /// Commits positions alone: what comes before them is acknowledged. A group that changes meanwhile
@@ -110,7 +118,11 @@ impl Bus for KafkaBus {
     }
 
     fn next_rebalance(&self) -> Option<Rebalance> {
-        self.context().next_rebalance()
+        let next = self.context().next_rebalance()?;
+        if let Rebalance::Assign(_) = next {
+            self.member.get_or_init(|| self.reader.member_id());
+        }
+        Some(next)
     }
 
     fn is_changing(&self) -> bool {
@@ -166,11 +178,15 @@ impl Bus for KafkaBus {
     }
 
     fn commit(&self, outbox: &mut Transactional, offsets: &Offsets) -> Result<(), BusError> {
+        let Some(group) = self.consumer().group_metadata() else { return Err(BusError::Lost) };
+        // Ids do not come back: if it is the same after, what was taken before is of it, too.
+        if self.member.get().is_some_and(|member| *member != self.reader.member_id()) {
+            return Err(BusError::Lost);
+        }
         if outbox.is_loose() {
             outbox.flush()?;
             return self.commit_positions(offsets);
         }
-        let Some(group) = self.consumer().group_metadata() else { return Err(BusError::Lost) };
         Ok(outbox.commit(offsets, &group)?)
     }
 

@@ -111,6 +111,20 @@ impl Reader {
         &self.consumer
     }
 
+    /// Under which id the group knows this consumer; empty while it does not.
+    pub fn member_id(&self) -> String {
+        let client = self.consumer.client().native_ptr();
+        // SAFETY: the handle is valid as long as the consumer is there.
+        let Some(raw) = NonNull::new(unsafe { c::rd_kafka_memberid(client) }) else {
+            return String::new();
+        };
+        // SAFETY: librdkafka has given a text that ends in NUL.
+        let id = unsafe { CStr::from_ptr(raw.as_ptr()) }.to_string_lossy().into_owned();
+        // SAFETY: it is ours, and not used any more.
+        unsafe { c::rd_kafka_mem_free(client, raw.as_ptr().cast()) };
+        id
+    }
+
     /// Serves rebalances, statistics and tokens that are due; gives an error of the consumer, if any.
     ///
     /// # Errors
