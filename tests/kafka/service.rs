@@ -133,14 +133,19 @@ impl App {
         committed(&self.bootstrap, &format!("{}-filter", self.name), &self.topic).values().sum()
     }
 
+    /// Whether all of these sources is committed by the first stage.
+    pub fn has_read(&self, topics: &[&str]) -> bool {
+        let group = format!("{}-filter", self.name);
+        topics.iter().all(|topic| {
+            let positions = committed(&self.bootstrap, &group, topic);
+            let ends = bounds(&self.bootstrap, topic);
+            ends.iter().all(|(p, (_, end))| positions[p] == *end)
+        })
+    }
+
     /// Waits until the whole source is committed by the first stage.
     pub fn wait_until_read(&self) {
-        wait_for("the source is read to its end", || {
-            let group = format!("{}-filter", self.name);
-            let positions = committed(&self.bootstrap, &group, &self.topic);
-            let ends = bounds(&self.bootstrap, &self.topic);
-            ends.iter().all(|(p, (_, end))| positions[p] == *end).then_some(())
-        });
+        wait_for("the source is read to its end", || self.has_read(&[&self.topic]).then_some(()));
     }
 
     /// Waits until everything written so far is through both stages, and again and again for two seconds. The second
