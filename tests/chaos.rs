@@ -7,7 +7,8 @@
 //! ```
 //!
 //! With one broker (`scripts/kafka run -- cargo test --test chaos`, and so `scripts/test`) half a minute of one seed, and
-//! no broker dies. `WATCHFIRE_CHAOS_SEED` and `WATCHFIRE_CHAOS_SECONDS` choose others. The schedule is printed.
+//! no broker dies. `WATCHFIRE_CHAOS_SEED` and `WATCHFIRE_CHAOS_SECONDS` choose others, `WATCHFIRE_TEST_LOG` what the
+//! instances log, `WATCHFIRE_CHAOS_DEBUG` contexts of librdkafka (`cgrp,eos`). The schedule is printed.
 //!
 //! What is checked, each by its name in the failure:
 //!
@@ -56,8 +57,9 @@ use kit::{wait_at_most, wait_for};
 use oracle::{Outcome, Truth, wait_for_alerts};
 use schedule::{Deed, Means, schedule};
 use service::App;
-use traffic::{LEDGER_PARTITIONS, Traffic};
+use traffic::{LEDGER_PARTITIONS, Traffic, now_micros};
 use watch::{Processes, Watch};
+use watchfire::time::Timestamp;
 
 /// How soon after all is whole nothing may be unread.
 const CATCHES_UP: Duration = Duration::from_secs(120);
@@ -128,7 +130,7 @@ fn whatever_breaks_the_alerts_are_those_of_eval_each_once() {
             fleet.look();
             std::thread::sleep(Duration::from_millis(50));
         }
-        println!("{:7.1} s  {deed:?}", began.elapsed().as_secs_f64());
+        println!("{:7.1} s  {}  {deed:?}", began.elapsed().as_secs_f64(), Timestamp(now_micros()));
         match deed {
             Deed::Burst(on) => traffic.burst(on),
             deed => fleet.apply(deed),
@@ -136,7 +138,7 @@ fn whatever_breaks_the_alerts_are_those_of_eval_each_once() {
     }
     traffic.burst(false);
     fleet.heal();
-    println!("{:7.1} s  all is whole", began.elapsed().as_secs_f64());
+    println!("{:7.1} s  {}  all is whole", began.elapsed().as_secs_f64(), Timestamp(now_micros()));
     let whole = Instant::now();
     let written = traffic.stop();
     wait_at_most(CATCHES_UP, "C9: lag returns to 0", || {
@@ -171,9 +173,9 @@ fn whatever_breaks_the_alerts_are_those_of_eval_each_once() {
         fleet.cuts,
     );
     println!(
-        "caught up {caught_up:.1?} after all was whole; the longest stall behind a transaction {:.1?}, without any alert \
-         {:.1?}; at most {} MiB; {} samples",
-        seen.stall_max, seen.silence_max, seen.rss_mib_max, seen.samples,
+        "caught up {caught_up:.1?} after all was whole; the longest stall behind a transaction {:.1?}; without any alert \
+         (since when, how long) {:.1?}; at most {} MiB; {} samples",
+        seen.stall_max, seen.silences, seen.rss_mib_max, seen.samples,
     );
     assert!(expected.len() > 50, "{} alerts are too few to say anything", expected.len());
     if !wrong.is_empty() {
@@ -191,6 +193,9 @@ fn app(bootstrap: &str, scale: &Scale) -> (App, String) {
     std::fs::create_dir(&app.rules).unwrap();
     std::fs::write(app.rules.join("chaos.yml"), traffic::RULES).unwrap();
     let ledger = topic(bootstrap, "chaos-ledger", LEDGER_PARTITIONS);
+    if let Ok(contexts) = std::env::var("WATCHFIRE_CHAOS_DEBUG") {
+        app.properties = Box::leak(format!("debug: '{contexts}'").into_boxed_str());
+    }
     app.more_sources = format!(", {{topic: {ledger}, {}}}", scale.source);
     (app, ledger)
 }

@@ -21,6 +21,8 @@ const CALL: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(500);
 /// `transaction.timeout.ms` of a worker is 10 s; the coordinator may have to move first, and looks twice a second.
 const STALL_MAX: Duration = Duration::from_secs(30);
+/// How long without an alert is worth telling.
+const SILENCE_TOLD: Duration = Duration::from_secs(15);
 /// Memory of one instance.
 const RSS_MIB_MAX: u64 = 400;
 const MATCHES_PARTITIONS: i32 = 4;
@@ -39,8 +41,8 @@ pub struct Seen {
     pub rss_mib_max: u64,
     /// The longest that a partition stood still behind an open transaction.
     pub stall_max: Duration,
-    /// The longest without any alert.
-    pub silence_max: Duration,
+    /// When no alert came for some time: since the start, and how long.
+    pub silences: Vec<(Duration, Duration)>,
 }
 
 #[derive(Default)]
@@ -85,6 +87,7 @@ struct Watcher {
     written: Vec<Place>,
     /// Where a partition stands still, and since when.
     stalls: BTreeMap<Place, (i64, Instant)>,
+    began: Instant,
     last_alert: Instant,
     seen: Seen,
 }
@@ -124,6 +127,7 @@ impl Watcher {
             groups: vec![of_group("filter", sources.collect()), of_group("correlate", matches)],
             committed: BTreeMap::new(),
             stalls: BTreeMap::new(),
+            began: Instant::now(),
             last_alert: Instant::now(),
             seen: Seen::default(),
         }
@@ -148,7 +152,10 @@ impl Watcher {
         let mut evidence = BTreeMap::new();
         while let Some(polled) = self.alerts.poll(Duration::from_millis(50)) {
             let Ok(message) = polled else { continue };
-            self.seen.silence_max = self.seen.silence_max.max(self.last_alert.elapsed());
+            let silence = self.last_alert.elapsed();
+            if silence > SILENCE_TOLD {
+                self.seen.silences.push((self.last_alert - self.began, silence));
+            }
             self.last_alert = Instant::now();
             let alert: Value = serde_json::from_slice(message.payload().unwrap()).unwrap();
             if !alert["unmapped"]["watchfire"]["group"].is_null() {

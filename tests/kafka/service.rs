@@ -175,10 +175,12 @@ pub struct Instance {
 impl Instance {
     pub fn spawn(config: &Path, log: &Path) -> Instance {
         let file = File::create(log).unwrap();
+        // What the tests themselves are to say is not meant for the service.
+        let level = std::env::var("WATCHFIRE_TEST_LOG").unwrap_or_else(|_| "info".to_owned());
         let child = Command::new(env!("CARGO_BIN_EXE_watchfire"))
             .args(["run", "--config"])
             .arg(config)
-            .env_remove("RUST_LOG")
+            .env("RUST_LOG", level)
             .stdout(file.try_clone().unwrap())
             .stderr(file)
             .spawn()
