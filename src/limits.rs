@@ -164,6 +164,9 @@ pub const BROKER_CALL_MS_MAX: u64 = 10_000;
 /// How often, 100 ms apart, a fenced worker looks whether another has its name before it is built anew.
 pub const FENCING_LOOKS: usize = 30;
 
+/// How long a worker listens for what its group has asked already: time for everything in the queue.
+pub const HEARING_MS: u64 = 20;
+
 /// How often the partition counts of source topics are looked up.
 pub const METADATA_REFRESH_MS: u64 = 10_000;
 

@@ -31,7 +31,7 @@ use crate::kafka::{
     WorkerContext, tpl_of,
 };
 use crate::limits::{
-    BROKER_CALL_MS_MAX, FENCING_LOOKS, OFFSETS_ONLY_COMMIT_MS, POLL_BATCH_RECORDS_MAX,
+    BROKER_CALL_MS_MAX, FENCING_LOOKS, HEARING_MS, OFFSETS_ONLY_COMMIT_MS, POLL_BATCH_RECORDS_MAX,
     POLL_WAIT_MS, STATISTICS_INTERVAL_MS,
 };
 use crate::metrics::{LatencyRecorder, Metrics};
@@ -317,7 +317,7 @@ impl<'w, S: Stage> Worker<'w, S> {
         if all.count() == 0 {
             return Ok(());
         }
-        self.consumer().incremental_unassign(&all)?;
+        self.let_go(&all)?;
         // Where the group has no position yet, the beginning stays that which was decided at first.
         let mut known = self.consumer().committed_offsets(all.clone(), call())?;
         for element in all.elements() {
@@ -370,7 +370,7 @@ impl<'w, S: Stage> Worker<'w, S> {
             return Ok(());
         };
         let from = tpl_of(&Offsets::from([(place.clone(), position.next)]))?;
-        self.consumer().incremental_unassign(&from)?;
+        self.let_go(&from)?;
         Ok(self.reader.assign(&from)?)
     }
 
@@ -425,8 +425,21 @@ impl<'w, S: Stage> Worker<'w, S> {
         if done.is_err() {
             return self.recover(done);
         }
-        self.consumer().incremental_unassign(&gone)?;
+        self.let_go(&gone)?;
         self.take(&gone)
+    }
+
+    /// Gives partitions back in order to take them anew. If the group asked for some meanwhile, and this
+    /// worker has not heard of it, librdkafka takes the call for the answer and others get them: to take
+    /// them again would be to read them twice. What was asked before the call can be heard after it.
+    fn let_go(&self, partitions: &TopicPartitionList) -> Result<(), WorkerError> {
+        self.consumer().incremental_unassign(partitions)?;
+        match self.consumer().poll(Duration::from_millis(HEARING_MS)) {
+            // There may be more behind it.
+            Some(Err(error)) => Err(error.into()),
+            None if !self.context().has_rebalance() => Ok(()),
+            _ => Err(WorkerError::Lost),
+        }
     }
 
     fn rebalance(&mut self, message: Rebalance) -> Result<(), WorkerError> {
