@@ -167,6 +167,11 @@ pub const FENCING_LOOKS: usize = 30;
 /// How long a worker listens for what its group has asked already: time for everything in the queue.
 pub const HEARING_MS: u64 = 20;
 
+/// How long a producer's connection may be idle. Short, since librdkafka 2.12 looks for a new group
+/// coordinator only when a connection changes: with the old one gone, positions would otherwise wait for
+/// the next broker that comes or goes, however long (its issues 5456 and 5511).
+pub const PRODUCER_IDLE_MS_MAX: u64 = 5_000;
+
 /// How often the partition counts of source topics are looked up.
 pub const METADATA_REFRESH_MS: u64 = 10_000;
 

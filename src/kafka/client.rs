@@ -9,8 +9,8 @@ use super::native::set_token;
 use super::{TokenError, TokenSource, WorkerContext};
 use crate::config::{Config, ConfigError, Kafka, OAuth, Sasl, Security, read_secret};
 use crate::limits::{
-    CONSUMER_QUEUE_KIB, CONSUMER_QUEUE_RECORDS, FETCH_BYTES_MAX, SESSION_TIMEOUT_MS,
-    STATISTICS_INTERVAL_MS, TRANSACTION_TIMEOUT_MS,
+    CONSUMER_QUEUE_KIB, CONSUMER_QUEUE_RECORDS, FETCH_BYTES_MAX, PRODUCER_IDLE_MS_MAX,
+    SESSION_TIMEOUT_MS, STATISTICS_INTERVAL_MS, TRANSACTION_TIMEOUT_MS,
 };
 
 /// Why a client cannot be made.
@@ -125,6 +125,7 @@ impl Clients {
             .set("transactional.id", self.worker_name(stage, number))
             .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS.to_string())
             .set("enable.idempotence", "true")
+            .set("connections.max.idle.ms", PRODUCER_IDLE_MS_MAX.to_string())
             .set("compression.type", "lz4")
             // Nobody sees outputs before the commit, which sends at once what is gathered by then: fewer
             // and larger requests, better compressed.
