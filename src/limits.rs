@@ -172,6 +172,11 @@ pub const HEARING_MS: u64 = 20;
 /// the next broker that comes or goes, however long (its issues 5456 and 5511).
 pub const PRODUCER_IDLE_MS_MAX: u64 = 5_000;
 
+/// How often in a row a worker is fenced until it counts as replaced. Once can be its own doing: a request to
+/// join that the network held back, and that arrives when the worker has joined in another way, looks to the
+/// group like another process. Two processes of one name fence each other again and again.
+pub const FENCED_MAX: usize = 3;
+
 /// How often the partition counts of source topics are looked up.
 pub const METADATA_REFRESH_MS: u64 = 10_000;
 
@@ -181,8 +186,12 @@ pub const RESTART_BACKOFF_MS_MIN: u64 = 200;
 /// Longest wait before a failed worker is built anew.
 pub const RESTART_BACKOFF_MS_MAX: u64 = 5_000;
 
+/// A worker that ran for so long before it failed is built anew as if it had never failed before.
+pub const RESTART_SETTLED_MS: u64 = 60_000;
+
 const _: () = assert!(DEAD_LETTER_BYTES_MAX < EVENT_BYTES_MAX);
 const _: () = assert!(EVAL_BLOCK_BYTES <= EVENT_BYTES_MAX);
 const _: () = assert!(RULE_GROUPS_MAX <= GROUPS_MAX);
 const _: () = assert!(DISTINCT_EXACT_MAX <= GROUP_ENTRIES_MAX);
 const _: () = assert!(BROKER_CALL_MS_MAX <= TRANSACTION_TIMEOUT_MS);
+const _: () = assert!(RESTART_BACKOFF_MS_MAX < RESTART_SETTLED_MS);

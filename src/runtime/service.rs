@@ -20,7 +20,7 @@ use super::correlate::CorrelateStage;
 use super::filter::{FilterStage, SourceSpec};
 use super::shared::Shared;
 use super::worker::{Stage, Worker};
-use super::{LoadError, LoadedRules, SystemClock, load_mappings, load_tables};
+use super::{LoadError, LoadedRules, Stopwatch, SystemClock, load_mappings, load_tables};
 use crate::config::{Config, ConfigError, Source, Webhook, read_secret};
 use crate::decode::{Decoder, EventClock, Format};
 use crate::http;
@@ -28,7 +28,10 @@ use crate::kafka::{
     ClientError, Clients, TopicError, TopicSpec, WorkerContext, ensure_topics, partition_count,
     retention_ms,
 };
-use crate::limits::{METADATA_REFRESH_MS, RESTART_BACKOFF_MS_MAX, RESTART_BACKOFF_MS_MIN};
+use crate::limits::{
+    FENCED_MAX, METADATA_REFRESH_MS, RESTART_BACKOFF_MS_MAX, RESTART_BACKOFF_MS_MIN,
+    RESTART_SETTLED_MS,
+};
 use crate::metrics::{Metrics, MetricsError};
 use crate::sink::webhook;
 use crate::time::Clock;
@@ -413,14 +416,19 @@ fn supervise<S: Stage>(
     number: usize,
     stage: impl Fn() -> S,
 ) {
-    let mut backoff = RESTART_BACKOFF_MS_MIN;
+    let (mut backoff, mut fenced) = (RESTART_BACKOFF_MS_MIN, 0);
     while !shared.stop.load(Ordering::Relaxed) {
+        let clock = Stopwatch::start();
         let interval = shared.config.commit_interval.duration();
         let ended = Worker::connect(clients, number, stage(), interval, &shared.metrics)
             .and_then(|worker| worker.run(&shared.stop));
         let Err(error) = ended else { return };
         let name = format!("{}-{number}", S::NAME);
-        if error.is_fenced() {
+        if clock.elapsed() >= Duration::from_millis(RESTART_SETTLED_MS) {
+            (backoff, fenced) = (RESTART_BACKOFF_MS_MIN, 0);
+        }
+        fenced += usize::from(error.is_fenced());
+        if fenced >= FENCED_MAX {
             let hint = "give each instance a name of its own: `instance:` in the configuration";
             shared.fail(format!("{name}: {error}; {hint}"));
             return;
