@@ -21,6 +21,7 @@ use watchfire::bus::{BusError, Offsets, Place};
 use watchfire::http::Health;
 use watchfire::limits::{RESTART_BACKOFF_MS_MIN, TRANSACTION_TIMEOUT_MS};
 use watchfire::metrics::Metrics;
+use watchfire::pipeline::Message;
 use watchfire::runtime::{CorrelateStage, FilterStage, Shared, Worker};
 use watchfire::time::{Clock, Timestamp};
 
@@ -793,7 +794,16 @@ impl World {
         for partition in 0..MATCHES_PARTITIONS {
             let records = self.committed_records(MATCHES, partition).into_iter();
             let payloads = records.map(|e| e.payload.unwrap_or_default());
-            found.matches.extend(payloads.filter(|p| p.starts_with(br#"{"m""#)));
+            for payload in payloads {
+                // One by one, as they are counted.
+                match Message::decode(&payload) {
+                    Ok(Message::Match(_)) => found.matches.push(payload),
+                    Ok(Message::Bundle(bundle)) => {
+                        found.matches.extend(bundle.matches().map(|m| Message::Match(m).encode()));
+                    }
+                    _ => {}
+                }
+            }
         }
         oracle::wrong(&self.plan, expected, &found, &self.lost.borrow(), &self.unseen.borrow())
     }
