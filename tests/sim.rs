@@ -24,7 +24,7 @@ mod mutant;
 mod oracle;
 #[path = "sim/plan.rs"]
 mod plan;
-#[path = "generated/random.rs"]
+#[path = "sim/random.rs"]
 mod random;
 #[path = "sim/setup.rs"]
 mod setup;
@@ -32,8 +32,8 @@ mod setup;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use mutant::{MUTATIONS, Mutation};
 use plan::Plan;
@@ -45,6 +45,45 @@ const SEEDS: u64 = 10_000;
 const MUTANT_SEEDS: u64 = 3_000;
 /// Threads; there may be fewer cores.
 const THREADS: u64 = 2;
+
+/// What must have happened at least once in a run of so many seeds, or it was not tried.
+const HAPPENINGS: [&str; 33] = [
+    "a clock was set",
+    "a commit of an old generation",
+    "a fatal error",
+    "a partition more",
+    "a slow call",
+    "aborted",
+    "an abort that fails",
+    "an abortable error",
+    "answer lost, applied",
+    "answer lost, applied, asked again",
+    "answer lost, not applied",
+    "answer lost, not applied, asked again",
+    "assigned",
+    "bounds not to be had",
+    "built anew",
+    "coordinator away",
+    "ended for another of its name",
+    "fenced",
+    "killed",
+    "killed in a call",
+    "late",
+    "lost",
+    "lost records",
+    "not delivered",
+    "paused",
+    "positions not to be had",
+    "records deleted",
+    "revoked",
+    "sent twice",
+    "stopped in a call",
+    "stopped in order",
+    "two of one name",
+    "waited for open positions",
+];
+/// Seeds of which that is asked.
+const HAPPENING_SEEDS: u64 = 2_000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -61,7 +100,10 @@ fn run(plan: &Plan, mutation: Option<Mutation>, is_told: bool) -> (Option<String
 }
 
 /// Runs seeds on all threads until one is wrong; gives that one and what happened in all.
-fn first_wrong(seeds: std::ops::Range<u64>, mutation: Option<Mutation>) -> (Option<(u64, String)>, Tally) {
+fn first_wrong(
+    seeds: std::ops::Range<u64>,
+    mutation: Option<Mutation>,
+) -> (Option<(u64, String)>, Tally) {
     let next = AtomicU64::new(seeds.start);
     let found = Mutex::new((None::<(u64, String)>, Tally::new()));
     std::thread::scope(|scope| {
@@ -95,7 +137,8 @@ fn explain(seed: u64, what: &str) -> ! {
     let plan = Plan::of(seed);
     // Still wrong in the same way: the first word says in which.
     let way = |what: &str| what.split(' ').next().map(str::to_owned);
-    let alike = |plan: &Plan| run(plan, None, false).0.is_some_and(|other| way(&other) == way(what));
+    let alike =
+        |plan: &Plan| run(plan, None, false).0.is_some_and(|other| way(&other) == way(what));
     let small = plan::shrink(&plan, alike);
     let (wrong, _) = run(&small, None, true);
     let actions: Vec<String> = small.actions.iter().map(|a| format!("  {a:?}")).collect();
@@ -123,6 +166,9 @@ fn whatever_happens_every_record_counts_once() {
         explain(seed, &what);
     }
     println!("{seeds} seeds: {tally:#?}");
+    let never = HAPPENINGS.iter().filter(|what| tally.get(**what).is_none_or(|n| *n == 0));
+    let never: Vec<_> = never.filter(|_| seeds >= HAPPENING_SEEDS).collect();
+    assert!(never.is_empty(), "did not happen: {never:?}");
 }
 
 #[test]
@@ -130,7 +176,9 @@ fn every_mutation_is_caught() {
     let mut missed = Vec::new();
     for mutation in MUTATIONS {
         match first_wrong(0..MUTANT_SEEDS, Some(mutation)).0 {
-            Some((seed, what)) => println!("{mutation:?}: seed {seed}: {}", what.lines().next().unwrap_or("")),
+            Some((seed, what)) => {
+                println!("{mutation:?}: seed {seed}: {}", what.lines().next().unwrap_or(""))
+            }
             None => missed.push(mutation),
         }
     }

@@ -101,7 +101,12 @@ impl SimBus {
         }
     }
 
-    fn send_offsets(&self, offsets: &Offsets, generation: i32, member: &str) -> Result<(), ResponseError> {
+    fn send_offsets(
+        &self,
+        offsets: &Offsets,
+        generation: i32,
+        member: &str,
+    ) -> Result<(), ResponseError> {
         let (client, now_ms) = (self.client.borrow(), self.world.now_ms());
         let mut broker = self.world.broker.borrow_mut();
         let (name, group, producer) = (&client.name, &client.group, client.epoch.producer);
@@ -158,7 +163,8 @@ impl SimBus {
             (client.generation, client.member_id.clone())
         };
         let is_other = self.member.get().is_some_and(|first| *first != member);
-        if is_other && !self.mutated(Mutation::MembershipNotChecked) {
+        let unchecked = [Mutation::MembershipNotChecked, Mutation::LossOfAssignmentIgnored];
+        if is_other && !unchecked.iter().any(|mutation| self.mutated(*mutation)) {
             world.happened("a commit of an old membership");
             return Err(BusError::Lost);
         }
@@ -192,7 +198,9 @@ impl SimBus {
             self.client.borrow_mut().epoch.registered = true;
             match self.send_offsets(offsets, generation, &member) {
                 Ok(()) => {}
-                Err(error @ (ResponseError::IllegalGeneration | ResponseError::UnknownMemberId)) => {
+                Err(
+                    error @ (ResponseError::IllegalGeneration | ResponseError::UnknownMemberId),
+                ) => {
                     world.happened("a commit of an old generation");
                     return Err(self.aborted(offsets, &error.to_string()));
                 }
@@ -300,7 +308,8 @@ impl Bus for SimBus {
                 let found = self.world.position(&group, place, stable)?;
                 Ok((place.clone(), found))
             };
-            let found: Result<BTreeMap<_, _>, ResponseError> = places.iter().map(position).collect();
+            let found: Result<BTreeMap<_, _>, ResponseError> =
+                places.iter().map(position).collect();
             match found {
                 Ok(found) if self.mutated(Mutation::BeginsAtTheEnd) => {
                     let end = |(place, _)| {

@@ -13,20 +13,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kafka_protocol::error::ResponseError;
-use watchfire::broker::group::{
-    Caller, Join, Joined, JoinedMember, Outcome, Refused, Ticket,
-};
+use watchfire::broker::group::{Caller, Join, Joined, JoinedMember, Outcome, Refused, Ticket};
 use watchfire::broker::ids::{Producer, TopicPartition};
 use watchfire::broker::log::Isolation;
 use watchfire::broker::state::State;
 use watchfire::bus::{PartitionStats, Place, Rebalance, Stats};
-use watchfire::limits::{SESSION_TIMEOUT_MS, STATISTICS_INTERVAL_MS};
+use watchfire::limits::STATISTICS_INTERVAL_MS;
 use watchfire::time::Timestamp;
 
 use super::assignor::{self, Member};
 use super::batch::{self, Entry};
 use super::mutant::Mutation;
-use super::plan::Fault;
+use super::plan::{Fault, Plan};
 
 /// The assignor that all members name.
 const ASSIGNOR: &str = "cooperative-sticky";
@@ -94,6 +92,7 @@ pub struct Client {
     pub name: String,
     pub group: String,
     pub topic: Arc<str>,
+    session_ms: i64,
     pub mutation: Option<Mutation>,
     pub member_id: String,
     pub generation: i32,
@@ -137,7 +136,7 @@ impl Client {
         group: &str,
         topic: &str,
         producer: Producer,
-        full_at: usize,
+        plan: &Plan,
         mutation: Option<Mutation>,
     ) -> Self {
         let epoch = Epoch {
@@ -148,12 +147,13 @@ impl Client {
             registered: false,
             broken: None,
             messages: 0,
-            full_at,
+            full_at: plan.full_at,
         };
         Self {
             name: name.into(),
             group: group.into(),
             topic: topic.into(),
+            session_ms: plan.session_ms,
             mutation,
             member_id: String::new(),
             generation: -1,
@@ -246,7 +246,7 @@ impl Client {
             client_id: self.name.clone(),
             protocol_type: "consumer".into(),
             protocols: vec![(ASSIGNOR.into(), Member::metadata(self.generation, &owned).into())],
-            session_ms: SESSION_TIMEOUT_MS as i64,
+            session_ms: self.session_ms,
             rebalance_ms: REBALANCE_MS,
             takes_member_id: true,
         };
@@ -254,7 +254,12 @@ impl Client {
         self.joined(answer, broker, now_ms)
     }
 
-    fn joined(&mut self, answer: Outcome<Joined, Refused>, broker: &mut State, now_ms: i64) -> bool {
+    fn joined(
+        &mut self,
+        answer: Outcome<Joined, Refused>,
+        broker: &mut State,
+        now_ms: i64,
+    ) -> bool {
         let joined = match answer {
             Outcome::Wait { member_id, ticket } => {
                 self.member_id = member_id;
@@ -442,7 +447,8 @@ impl Client {
                 }
                 Err(_) => {
                     reading.is_gone = true;
-                    let entry = Entry { offset: reading.next, time_ms: 0, key: vec![], payload: None };
+                    let entry =
+                        Entry { offset: reading.next, time_ms: 0, key: vec![], payload: None };
                     self.queue.push_back(Fetched { place: place.clone(), entry, is_gone: true });
                     continue;
                 }
@@ -455,7 +461,11 @@ impl Client {
                 });
                 let fresh = stored.entries.into_iter().filter(|e| e.offset >= reading.next);
                 let seen = fresh.filter(|_| !is_aborted && !reading.astray);
-                self.queue.extend(seen.map(|entry| Fetched { place: place.clone(), entry, is_gone: false }));
+                self.queue.extend(seen.map(|entry| Fetched {
+                    place: place.clone(),
+                    entry,
+                    is_gone: false,
+                }));
                 reading.next = reading.next.max(stored.end);
             }
             reading.astray &= slice.batches.is_empty();
@@ -466,7 +476,14 @@ impl Client {
 impl Epoch {
     /// Sends the first `count` records that are in flight, one batch for each partition, each so often as
     /// if the answers before had been lost.
-    pub fn send(&mut self, name: &str, broker: &mut State, count: usize, times: usize, now_ms: i64) {
+    pub fn send(
+        &mut self,
+        name: &str,
+        broker: &mut State,
+        count: usize,
+        times: usize,
+        now_ms: i64,
+    ) {
         let mut batches: BTreeMap<TopicPartition, Vec<Entry>> = BTreeMap::new();
         for sent in self.in_flight.drain(..count) {
             batches.entry(sent.to).or_default().push(Entry { time_ms: now_ms, ..sent.entry });

@@ -111,7 +111,8 @@ impl<S: Stage> Mutant<S> {
     }
 
     fn seen<R: Record>(&mut self, record: &R) -> bool {
-        let Ok(Message::Match(event)) = Message::decode(record.payload().unwrap_or_default()) else {
+        let Ok(Message::Match(event)) = Message::decode(record.payload().unwrap_or_default())
+        else {
             return false;
         };
         let highest = self.highest.entry((event.at.topic, event.at.partition)).or_insert(-1);

@@ -43,8 +43,7 @@ pub struct Published {
 /// Runs the first stage over all that was ever written.
 pub fn expected(sources: &[Vec<Entry>]) -> Expected {
     let mut filter = Filter::for_view(Arc::clone(&RULE_SET), Arc::clone(&DECODER), 0);
-    let mut expected =
-        Expected { alerts: vec![], matches: vec![], rejects: vec![], quiet: 0 };
+    let mut expected = Expected { alerts: vec![], matches: vec![], rejects: vec![], quiet: 0 };
     for (partition, log) in sources.iter().enumerate() {
         for entry in log {
             let place = (partition as i32, entry.offset);
@@ -82,8 +81,16 @@ fn correlated(plan: &Plan, matches: &[Vec<u8>]) -> Vec<(String, Vec<u8>)> {
     }
     let topic: Arc<str> = SOURCE.into();
     let far = Timestamp(i64::MAX / 2);
-    let end = Progressed { topic: Arc::clone(&topic), partition: 0, progress: Progress::Active(far), at: far };
-    correlate.record(Message::Marker(Marker { topics: vec![(topic, 1)], progress: vec![end] }), &mut out);
+    let end = Progressed {
+        topic: Arc::clone(&topic),
+        partition: 0,
+        progress: Progress::Active(far),
+        at: far,
+    };
+    correlate.record(
+        Message::Marker(Marker { topics: vec![(topic, 1)], progress: vec![end] }),
+        &mut out,
+    );
     assert!(out.late.is_empty());
     out.alerts.into_iter().map(|a| (a.id.to_string(), a.body.to_vec())).collect()
 }
@@ -107,7 +114,9 @@ pub fn wrong(
         }
     }
     // A worker that had begun before there was a position may know of more than the positions say.
-    if !lost.is_subset(&reported) || !reported.iter().all(|p| lost.contains(p) || unseen.contains(p)) {
+    if !lost.is_subset(&reported)
+        || !reported.iter().all(|p| lost.contains(p) || unseen.contains(p))
+    {
         return Some(format!("lost: {lost:?}; reported as lost: {reported:?}"));
     }
     // 2. All others are matched, alerted and rejected exactly once.

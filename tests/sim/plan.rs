@@ -3,6 +3,8 @@
 //! An action that cannot happen when its turn comes is passed over. So any part of a plan is a plan, and
 //! a failing one is made smaller by leaving actions out.
 
+use watchfire::limits::SESSION_TIMEOUT_MS;
+
 use super::random::Random;
 
 /// Names that workers may have: three of the first stage, then three of the second.
@@ -85,27 +87,58 @@ pub enum Fault {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    Write { partition: u8, event: Event },
+    Write {
+        partition: u8,
+        event: Event,
+    },
     /// The threads of the client work, the worker does not: heartbeats, fetches, what is to be sent.
-    Serve { slot: u8 },
+    Serve {
+        slot: u8,
+    },
     /// The worker does a round, with so many records at most.
-    Step { slot: u8, records: u8 },
-    Pass { ms: i64 },
-    Arm { slot: u8, fault: Fault },
+    Step {
+        slot: u8,
+        records: u8,
+    },
+    Pass {
+        ms: i64,
+    },
+    Arm {
+        slot: u8,
+        fault: Fault,
+    },
     /// The process is stopped, and later goes on.
-    Pause { slot: u8 },
-    Wake { slot: u8 },
-    Kill { slot: u8 },
+    Pause {
+        slot: u8,
+    },
+    Wake {
+        slot: u8,
+    },
+    Kill {
+        slot: u8,
+    },
     /// A worker of this name is started if there is none.
-    Start { slot: u8 },
+    Start {
+        slot: u8,
+    },
     /// The same, also if there is one: whoever starts workers thought it dead.
-    Replace { slot: u8 },
+    Replace {
+        slot: u8,
+    },
     /// The process ends in order.
-    Stop { slot: u8 },
+    Stop {
+        slot: u8,
+    },
     /// Retention deletes all but the last so many records of a source partition.
-    Delete { partition: u8, keep: u8 },
+    Delete {
+        partition: u8,
+        keep: u8,
+    },
     /// The wall clock of a machine is set.
-    Jump { slot: u8, ms: i64 },
+    Jump {
+        slot: u8,
+        ms: i64,
+    },
     /// The source gets one more partition.
     Grow,
 }
@@ -115,6 +148,8 @@ pub struct Plan {
     pub partitions: u8,
     /// Outputs that fill an epoch.
     pub full_at: usize,
+    /// Silence after which the group expels a member: shorter than a transaction may take, or as long.
+    pub session_ms: i64,
     /// Event time between two revisions of an alert, ms; none for 0.
     pub update_ms: i64,
     /// Whether an event may be late: by plan, by a clock that was set, by a partition nobody knew of.
@@ -153,10 +188,11 @@ const ACTIONS: usize = 190;
 
 impl Plan {
     pub fn of(seed: u64) -> Self {
-        let r = &mut Random::new(seed, 0x51);
+        let r = &mut Random::new(seed);
         let mix = Mix::new(r);
         let partitions = r.from(1, 3) as u8;
-        let mut actions = vec![Action::Start { slot: 0 }, Action::Start { slot: FIRST_CORRELATE as u8 }];
+        let mut actions =
+            vec![Action::Start { slot: 0 }, Action::Start { slot: FIRST_CORRELATE as u8 }];
         for slot in [1, FIRST_CORRELATE as u8 + 1] {
             if r.percent(50) {
                 actions.push(Action::Start { slot });
@@ -168,6 +204,7 @@ impl Plan {
         Self {
             partitions,
             full_at: if r.percent(30) { r.from(1, 6) } else { 5_000 },
+            session_ms: *r.pick(&[6_000, SESSION_TIMEOUT_MS as i64]),
             update_ms: *r.pick(&[0, 1, 2_000]),
             may_be_late: mix.jumps + mix.strange + mix.growth > 0,
             actions,
@@ -177,7 +214,13 @@ impl Plan {
     /// How many of its actions are not just work.
     pub fn faults(&self) -> usize {
         let is_work = |a: &&Action| {
-            matches!(a, Action::Write { .. } | Action::Serve { .. } | Action::Step { .. } | Action::Pass { .. })
+            matches!(
+                a,
+                Action::Write { .. }
+                    | Action::Serve { .. }
+                    | Action::Step { .. }
+                    | Action::Pass { .. }
+            )
         };
         self.actions.len() - self.actions.iter().filter(is_work).count()
     }
@@ -187,8 +230,23 @@ fn action(r: &mut Random, mix: &Mix) -> Action {
     // Those that are usually there get most of what happens.
     let slot = *r.pick(&[0, 0, 0, 1, 1, 2, 3, 3, 3, 4, 4, 5]);
     let partition = r.below(4) as u8;
-    let weights = [22, 14, 36, 16, mix.faults, mix.pauses, mix.pauses * 2, mix.deaths, mix.deaths.max(1) * 3, mix.deaths.div_ceil(2), 1, mix.losses, mix.jumps, mix.growth];
-    match r.weighted(weights.iter().copied()) {
+    let weights = [
+        22,
+        14,
+        36,
+        16,
+        mix.faults,
+        mix.pauses,
+        mix.pauses * 2,
+        mix.deaths,
+        mix.deaths.max(1) * 3,
+        mix.deaths.div_ceil(2),
+        1,
+        mix.losses,
+        mix.jumps,
+        mix.growth,
+    ];
+    match r.weighted(&weights) {
         0 => Action::Write { partition, event: event(r, mix) },
         1 => Action::Serve { slot },
         2 => Action::Step { slot, records: if r.percent(25) { r.from(1, 3) as u8 } else { 100 } },
@@ -233,7 +291,7 @@ fn fault(r: &mut Random) -> Fault {
     let point = *r.pick(&POINTS);
     match r.below(14) {
         0..=2 => {
-            let ms = *r.pick(&[100, 1_500, 7_000, 12_000]);
+            let ms = *r.pick(&[100, 1_500, 7_000, 8_500, 12_000]);
             Fault::Hold { point, ms, stopped: r.percent(60) }
         }
         3 | 4 => Fault::Crash(point),
