@@ -364,8 +364,9 @@ impl Client {
         self.asked = Some(what);
         self.rejoin = rejoin;
         self.events.push_back((what, places));
-        if self.mutated(Mutation::RevokeAnsweredEarly) && what == Asked::Revoke && !self.is_lost {
-            self.answered(Asked::Revoke);
+        let gives_back = what == Asked::Revoke && !self.is_lost || what == Asked::Assign && rejoin;
+        if self.mutated(Mutation::RevokeAnsweredEarly) && gives_back {
+            self.answered(what);
         }
     }
 

@@ -250,6 +250,7 @@ fn action(r: &mut Random, mix: &Mix) -> Action {
         0 => Action::Write { partition, event: event(r, mix) },
         1 => Action::Serve { slot },
         2 => Action::Step { slot, records: if r.percent(25) { r.from(1, 3) as u8 } else { 100 } },
+        3 if r.percent(5) => Action::Pass { ms: 7_000 },
         3 => Action::Pass { ms: *r.pick(&[0, 1, 20, 60, 110, 250, 600, 1_100, 2_500]) },
         4 => Action::Arm { slot, fault: fault(r) },
         5 => Action::Pause { slot },
