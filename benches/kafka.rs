@@ -20,6 +20,8 @@
 #![allow(clippy::disallowed_methods, reason = "a bench measures time")]
 
 mod common;
+#[path = "common/events.rs"]
+mod events;
 #[path = "../tests/common/sigmahq.rs"]
 mod sigmahq;
 
@@ -32,6 +34,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{PARTITIONS, Running, create_topic, metrics, produce, sample};
+use events::Dice;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
@@ -106,41 +109,14 @@ fn place(number: usize) -> (i32, i64) {
     ((row % partitions) as i32, (row / partitions * IN_A_ROW + column) as i64)
 }
 
-/// Numbers that are the same in every run.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % n
-    }
-}
-
-/// Logins of a thousand users: 5 % fail, one in a thousand of all is root's.
+/// A hundred logins a second.
 fn auth() -> Records {
     let mut dice = Dice(42);
     let event = |i: usize| {
         let (second, ms) = (i / 100 % 3600, i * 10 % 1000);
-        let failed = dice.below(20) == 0;
-        let user = match dice.below(1000) {
-            0 => "root".to_owned(),
-            _ => format!("u{:06}", dice.below(100_000)),
-        };
-        let (host, pid, port) = (dice.below(200), dice.below(30_000), 1024 + dice.below(60_000));
-        let ip = format!("10.{}.{}.{}", dice.below(256), dice.below(256), 1 + dice.below(250));
-        let (verb, outcome) = match failed {
-            true => ("Failed password", "failure"),
-            false => ("Accepted publickey", "success"),
-        };
-        format!(
-            "{{\"@timestamp\":\"2026-01-05T10:{:02}:{:02}.{ms:03}Z\",\"host\":\"host-{host:03}\",\
-             \"facility\":\"authpriv\",\"process\":\"sshd\",\"pid\":{pid},\"user\":\"{user}\",\"src_ip\":\"{ip}\",\
-             \"outcome\":\"{outcome}\",\
-             \"message\":\"{verb} for {user} from {ip} port {port} ssh2\"}}",
-            second / 60,
-            second % 60,
-        )
+        let (minute, second) = (second / 60, second % 60);
+        let members = events::login(&mut dice);
+        format!("{{\"@timestamp\":\"2026-01-05T10:{minute:02}:{second:02}.{ms:03}Z\",{members}}}")
     };
     let events = (0..200_000).map(event).collect();
     Records::new(events, 4_000_000, "{product: linux, service: sshd}", "made by the bench")
@@ -158,29 +134,12 @@ fn windows() -> Records {
     }
 }
 
-/// Process creations in the manner of Sysmon.
 fn made_up() -> Vec<String> {
     let mut dice = Dice(7);
-    let programs = ["svchost.exe", "cmd.exe", "powershell.exe", "conhost.exe", "chrome.exe"];
     let event = |i: usize| {
-        let mut program = || programs[dice.below(programs.len() as u64) as usize];
-        let (image, parent) = (program(), program());
-        let (arguments, pid) = ("-k netsvcs -p -s Schedule ".repeat(12), dice.below(9_000));
-        let hash = format!("{:032X}", u128::from(dice.below(u64::MAX)) * 0x1_0000_0001);
-        format!(
-            "{{\"Channel\":\"Microsoft-Windows-Sysmon/Operational\",\"EventID\":1,\
-             \"@timestamp\":\"2026-01-01T00:{:02}:{:02}.000Z\",\"Computer\":\"ws-{:03}.corp.local\",\
-             \"Image\":\"C:\\\\Windows\\\\System32\\\\{image}\",\
-             \"CommandLine\":\"C:\\\\Windows\\\\System32\\\\{image} {arguments}{pid}\",\
-             \"ParentImage\":\"C:\\\\Windows\\\\System32\\\\{parent}\",\
-             \"ParentCommandLine\":\"C:\\\\Windows\\\\System32\\\\{parent} {arguments}\",\
-             \"ProcessId\":\"{pid}\",\"User\":\"CORP\\\\user{:04}\",\"IntegrityLevel\":\"Medium\",\
-             \"Hashes\":\"MD5={hash}\",\"CurrentDirectory\":\"C:\\\\Windows\\\\system32\\\\\"}}",
-            i / 60 % 60,
-            i % 60,
-            dice.below(500),
-            dice.below(2_000),
-        )
+        let (minute, second) = (i / 60 % 60, i % 60);
+        let members = events::process_creation(&mut dice);
+        format!("{{\"@timestamp\":\"2026-01-01T00:{minute:02}:{second:02}.000Z\",{members}}}")
     };
     (0..60_000).map(event).collect()
 }
@@ -251,8 +210,9 @@ impl Lane<'_> {
         let each: Vec<String> =
             threads.iter().map(|(name, s)| format!("{name} {}", ns(*s))).collect();
         let committed = "watchfire_transactions_total{outcome=\"committed\",stage=\"filter\"}";
+        let committing = sample(&text, "watchfire_transaction_seconds_sum{stage=\"filter\"}");
         println!(
-            "| {} | {:.0} | {:.0} | {} | {} | {} | {seconds:.2} s, {} records, {:.0} B each, {}; {} commits; {} |",
+            "| {} | {:.0} | {:.0} | {} | {} | {} | {seconds:.2} s, {} records, {:.0} B each, {}; {} commits, {:.1} % of the time; {} |",
             self.name,
             count / seconds,
             self.records.bytes() as f64 / 1e6 / seconds,
@@ -263,6 +223,7 @@ impl Lane<'_> {
             self.records.bytes() as f64 / count,
             self.records.note,
             sample(&text, committed),
+            committing / seconds * 100.0,
             self.compared(&format!("{app}.alerts"), &rules),
         );
     }

@@ -191,6 +191,20 @@ pub trait Outbox {
     fn is_full(&self) -> bool;
 }
 
+/// Reads partitions of a compacted topic from their start to their end.
+pub trait KeptReader {
+    /// Hands out what is at hand, up to `max` records: partition, key and value, `None` for a deletion.
+    /// Gives the partitions that have been read to their end by now.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn read(
+        &mut self,
+        max: usize,
+        take: &mut impl FnMut(i32, &[u8], Option<&[u8]>),
+    ) -> Result<Vec<i32>, BusError>;
+}
+
 /// A worker's place in its group and the partitions that it reads.
 pub trait Bus {
     /// A record of a batch, or an error of a partition.
@@ -199,6 +213,14 @@ pub trait Bus {
         Self: 'b;
     /// Where the outputs go that are committed together with positions.
     type Outbox: Outbox;
+    /// Reads what was kept.
+    type KeptReader: KeptReader;
+
+    /// Begins to read these partitions of a compacted topic, as far as they are committed by now.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn read_kept(&self, topic: &str, partitions: &[i32]) -> Result<Self::KeptReader, BusError>;
 
     /// Serves whatever is due besides records.
     ///
@@ -241,6 +263,14 @@ pub trait Bus {
     /// # Errors
     /// When the client refuses.
     fn unassign(&self, places: &[Place]) -> Result<(), BusError>;
+
+    /// Gives partitions back in order to take them anew. If the group asked for some meanwhile, and this
+    /// worker has not heard of it, the client takes the call for the answer and others get them: to take
+    /// them again would be to read them twice. What was asked before the call can be heard after it.
+    ///
+    /// # Errors
+    /// [`BusError::Lost`] when the group has asked something; when the client refuses.
+    fn let_go(&self, places: &[Place]) -> Result<(), BusError>;
 
     /// Commits the outputs of the epoch together with these positions.
     ///

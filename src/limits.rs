@@ -121,6 +121,13 @@ pub const EVAL_BLOCK_BYTES: usize = 256 << 10;
 /// A file of JSON that is not one object a line is read into memory as a whole, if it is not larger.
 pub const EVAL_DOCUMENT_BYTES_MAX: usize = 64 << 20;
 
+/// Records of kept state that one loop of a worker takes: some ten milliseconds.
+pub const KEPT_BATCH_RECORDS_MAX: usize = 10_000;
+
+/// Changed groups that a partition still writes when it is given back, about 2 MB; with more than that the
+/// next owner reads a little more of the matches again.
+pub const LEAVE_GROUPS_MAX: usize = 20_000;
+
 /// Records that one loop of a worker takes before it looks at its other duties. Those in hand are no
 /// longer in librdkafka's queue, which fills again meanwhile: at most as much as it holds is on top.
 pub const POLL_BATCH_RECORDS_MAX: usize = 2_048;
@@ -130,6 +137,12 @@ pub const POLL_WAIT_MS: u64 = 5;
 
 /// How often librdkafka says what it knows of the partitions.
 pub const STATISTICS_INTERVAL_MS: u64 = 500;
+
+/// Matches of one bundle: in their largest form some 400 KB, less than Kafka's default for a record.
+pub const BUNDLE_MATCHES_MAX: usize = 10_000;
+
+/// Matches that the first stage gathers before it sends them in bundles.
+pub const GATHERED_MATCHES_MAX: usize = 50_000;
 
 /// Outputs after which a worker commits before its interval is over.
 pub const EPOCH_OUTPUTS_MAX: usize = 5_000;
@@ -167,6 +180,19 @@ pub const FENCING_LOOKS: usize = 30;
 /// Records before its position that a new reader of a source looks at again, for how far event time has come.
 pub const FRONTIER_RECORDS: i64 = 16;
 
+/// How long a worker listens for what its group has asked already: time for everything in the queue.
+pub const HEARING_MS: u64 = 20;
+
+/// How long a producer's connection may be idle. Short, since librdkafka 2.12 looks for a new group
+/// coordinator only when a connection changes: with the old one gone, positions would otherwise wait for
+/// the next broker that comes or goes, however long (its issues 5456 and 5511).
+pub const PRODUCER_IDLE_MS_MAX: u64 = 5_000;
+
+/// How often in a row a worker is fenced until it counts as replaced. Once can be its own doing: a request to
+/// join that the network held back, and that arrives when the worker has joined in another way, looks to the
+/// group like another process. Two processes of one name fence each other again and again.
+pub const FENCED_MAX: usize = 3;
+
 /// How often the partition counts of source topics are looked up.
 pub const METADATA_REFRESH_MS: u64 = 10_000;
 
@@ -176,8 +202,12 @@ pub const RESTART_BACKOFF_MS_MIN: u64 = 200;
 /// Longest wait before a failed worker is built anew.
 pub const RESTART_BACKOFF_MS_MAX: u64 = 5_000;
 
+/// A worker that ran for so long before it failed is built anew as if it had never failed before.
+pub const RESTART_SETTLED_MS: u64 = 60_000;
+
 const _: () = assert!(DEAD_LETTER_BYTES_MAX < EVENT_BYTES_MAX);
 const _: () = assert!(EVAL_BLOCK_BYTES <= EVENT_BYTES_MAX);
 const _: () = assert!(RULE_GROUPS_MAX <= GROUPS_MAX);
 const _: () = assert!(DISTINCT_EXACT_MAX <= GROUP_ENTRIES_MAX);
 const _: () = assert!(BROKER_CALL_MS_MAX <= TRANSACTION_TIMEOUT_MS);
+const _: () = assert!(RESTART_BACKOFF_MS_MAX < RESTART_SETTLED_MS);

@@ -10,10 +10,14 @@ mod conformance;
 
 #[path = "kafka/crashes.rs"]
 mod crashes;
+#[path = "kafka/delivery.rs"]
+mod delivery;
 #[path = "kafka/kit.rs"]
 mod kit;
 #[path = "kafka/losses.rs"]
 mod losses;
+#[path = "kafka/outputs.rs"]
+mod outputs;
 #[path = "kafka/partitions.rs"]
 mod partitions;
 #[path = "kafka/rejects.rs"]
@@ -28,6 +32,8 @@ mod security;
 mod service;
 #[path = "kafka/sshd.rs"]
 mod sshd;
+#[path = "kafka/state.rs"]
+mod state;
 #[path = "kafka/webhooks.rs"]
 mod webhooks;
 

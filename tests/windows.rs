@@ -1,8 +1,8 @@
 //! Correlations against a slow, obvious oracle: sort everything, look at every window.
 //!
 //! Random events of a few groups, spread over partitions, in any order that keeps each partition within
-//! its lateness, with the watermark moved at random, matches sent twice, and the state written out and
-//! read back in between. Whatever of that happens, the episodes are those of the oracle: which rule, which
+//! its lateness, with the watermark moved at random, matches sent twice, and the state written out in parts,
+//! thrown away, and restored from those and the log in between. Whatever of that happens, the episodes are those of the oracle: which rule, which
 //! group, from when to when, and how much it came to.
 //!
 //! A case is made from its seed alone. A failing one is made smaller and printed with its seed;

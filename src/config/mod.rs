@@ -84,6 +84,9 @@ pub struct Config {
     /// Threads per stage.
     #[serde(default)]
     pub workers: Workers,
+    /// Whether what the first stage publishes can be there twice after a failure.
+    #[serde(default)]
+    pub delivery: Delivery,
     /// Longest time between two commits while there is something to commit.
     #[serde(default = "default_commit", deserialize_with = "duration")]
     pub commit_interval: Micros,
@@ -101,6 +104,18 @@ pub struct Config {
     pub webhooks: Vec<Webhook>,
 }
 
+/// Whether what the first stage publishes can be there twice after a failure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// Alerts and positions in one transaction.
+    #[default]
+    ExactlyOnce,
+    /// Alerts of single events and matches are visible at once, and positions follow. After a failure
+    /// some come again, with the same id; correlations count each event once in any case.
+    AtLeastOnce,
+}
+
 /// What correlations may take, and how often they tell of what goes on. The bounds are for each
 /// partition of `<app>.matches`, so that they are the same wherever it is worked on.
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -113,6 +128,10 @@ pub struct Correlation {
     pub rule_groups_max: usize,
     /// Bytes that all groups together take.
     pub state_bytes_max: usize,
+    /// In which time all that has changed is written to `<app>.state`, a part after the other: so much of
+    /// the matches is read again by the next owner.
+    #[serde(deserialize_with = "duration")]
+    pub snapshot_interval: Micros,
 }
 
 impl Default for Correlation {
@@ -121,6 +140,7 @@ impl Default for Correlation {
             update_interval: Micros(300_000_000),
             rule_groups_max: crate::limits::RULE_GROUPS_MAX,
             state_bytes_max: crate::limits::STATE_BYTES_MAX,
+            snapshot_interval: Micros(60_000_000),
         }
     }
 }
@@ -410,6 +430,11 @@ impl Config {
     /// The topic of records that could not be decoded or alerts that could not be delivered.
     pub fn dead_letters_topic(&self) -> String {
         format!("{}.dlq", self.app)
+    }
+
+    /// The topic in which the state of correlations is kept.
+    pub fn state_topic(&self) -> String {
+        format!("{}.state", self.app)
     }
 
     /// Matches that came too late for correlations.

@@ -7,6 +7,7 @@ use super::counts::FoldCounts;
 use super::groups::Group;
 use super::key::{self, Key};
 use super::plan::Plan;
+use super::state::{Kept, SHARDS, shard_of};
 use super::store::{Applied, Bounds, Store, TOUCHED};
 use super::timers::Due;
 use super::waiting::Waiting;
@@ -44,6 +45,8 @@ pub struct FoldOptions {
     pub groups_max: usize,
     /// Bytes that all groups together take.
     pub bytes_max: usize,
+    /// Whether what changes is listed, to be [written](Fold::write).
+    pub is_kept: bool,
 }
 
 impl Default for FoldOptions {
@@ -53,6 +56,7 @@ impl Default for FoldOptions {
             rule_groups_max: RULE_GROUPS_MAX,
             groups_max: GROUPS_MAX,
             bytes_max: STATE_BYTES_MAX,
+            is_kept: false,
         }
     }
 }
@@ -72,8 +76,18 @@ pub enum Offered {
     Late(Match),
 }
 
+/// What a signal goes back to, and with it the shard of the groups that it makes.
+#[derive(Clone, Copy)]
+enum Origin<'s> {
+    /// A match that feeds a family.
+    Match(usize, &'s Match),
+    /// A group that ended, of that shard.
+    Group(u8),
+}
+
 /// A thing that reaches a correlation: a match, or a finding of a correlation below.
 struct Signal<'s> {
+    origin: Origin<'s>,
     time: Timestamp,
     at: &'s Coordinate,
     place: Place,
@@ -95,6 +109,13 @@ pub struct Fold {
     /// When refusing groups of a correlation was last reported.
     pub(super) overflow_at: BTreeMap<usize, Timestamp>,
     overflows: Vec<Overflow>,
+    /// Since when, in event time, each correlation has been fed; `None`: since the first event.
+    pub(super) since: Vec<Option<Timestamp>>,
+    /// Where the record at hand stands in the log.
+    offset: i64,
+    pub(super) kept: Kept,
+    /// While the log is replayed: what lies before these is in the groups of each shard already.
+    pub(super) done: Vec<Option<Timestamp>>,
     options: FoldOptions,
     counts: FoldCounts,
     /// Where the key of a group is written; used again and again, as are those below.
@@ -109,7 +130,8 @@ const TOUCH_FROM: usize = 4;
 impl Fold {
     /// An empty state.
     pub fn new(rules: Arc<RuleSet>, options: FoldOptions) -> Self {
-        let store = Store::new(rules.correlations.len());
+        let correlations = rules.correlations.len();
+        let store = Store::new(correlations, if options.is_kept { SHARDS } else { 0 });
         Self {
             plan: Arc::new(Plan::new(rules)),
             waiting: Waiting::default(),
@@ -119,6 +141,10 @@ impl Fold {
             happened: None,
             overflow_at: BTreeMap::new(),
             overflows: Vec::new(),
+            since: vec![None; correlations],
+            offset: 0,
+            kept: Kept::default(),
+            done: Vec::new(),
             options,
             counts: FoldCounts::default(),
             key: Vec::new(),
@@ -163,6 +189,30 @@ impl Fold {
         std::mem::take(&mut self.overflows)
     }
 
+    /// Says where the next record stands in the log, for a fold whose state is kept.
+    pub fn stand_at(&mut self, offset: i64) {
+        self.offset = offset;
+    }
+
+    /// Takes a match from before the place where a restored fold stands: one that was waiting there waits
+    /// again.
+    pub fn offer_again(&mut self, event: Match) {
+        if self.watermark.is_none_or(|w| event.time >= w) {
+            self.waiting.push(event, self.offset);
+        }
+    }
+
+    /// Since when, in event time, each correlation has been fed, by index; `None`: since the first event.
+    /// Before a timespan has passed since then it may have missed the beginning of something.
+    pub fn since(&self) -> &[Option<Timestamp>] {
+        &self.since
+    }
+
+    /// What lies before this has happened.
+    pub fn happened(&self) -> Option<Timestamp> {
+        self.happened
+    }
+
     /// Takes one match. It waits until the watermark has passed it; one that is before the watermark
     /// already is late.
     pub fn offer(&mut self, event: Match, out: &mut Vec<Finding>) -> Offered {
@@ -170,7 +220,7 @@ impl Fold {
             self.counts.late(&event, watermark.since(event.time));
             return Offered::Late(event);
         }
-        self.waiting.push(event);
+        self.waiting.push(event, self.offset);
         if self.waiting.len() > PENDING_MATCHES_MAX
             && let Some(earliest) = self.waiting.earliest()
         {
@@ -215,6 +265,9 @@ impl Fold {
         }
         self.batch = batch;
         self.run_timers_before(&plan, watermark, out);
+        if self.done.iter().all(|done| *done <= self.happened) {
+            self.done.clear();
+        }
     }
 
     /// Has the groups of the next few matches brought near.
@@ -249,9 +302,16 @@ impl Fold {
             self.counts.unknown_rule += 1;
             return;
         };
+        if !self.done.is_empty() {
+            let shard = usize::from(shard_of(plan, family, event));
+            if self.done.get(shard).is_some_and(|done| Some(event.time) < *done) {
+                return;
+            }
+        }
         let place = self.places.place(&event.at);
         let (time, at, values) = (event.time, &event.at, &event.values);
-        let signal = Signal { time, at, place, values, first: true };
+        let origin = Origin::Match(family, event);
+        let signal = Signal { origin, time, at, place, values, first: true };
         for target in plan.targets(RuleRef::Detection(rule)) {
             if plan.rules.correlations[target.rule].family == family {
                 self.feed(plan, target.rule, target.input, &signal, out);
@@ -296,7 +356,13 @@ impl Fold {
         signal: &Signal<'_>,
         out: &mut Vec<Finding>,
     ) {
-        let applied = self.store.apply(index, &plan.specs, &self.options.bounds(), key, what);
+        let shard = || match signal.origin {
+            Origin::Match(family, event) => shard_of(plan, family, event),
+            Origin::Group(shard) => shard,
+        };
+        // Shards that are ahead in a replay hold groups that came later: no reason to refuse these.
+        let bounds = if self.done.is_empty() { self.options.bounds() } else { Bounds::NONE };
+        let applied = self.store.apply(index, &plan.specs, &bounds, key, what, shard);
         let Some(Applied { group, change, before }) = applied else {
             return self.refuse(index, what.time);
         };
@@ -407,7 +473,7 @@ impl Fold {
     fn end(&mut self, plan: &Plan, due: &Due, group: Group, out: &mut Vec<Finding>) {
         let index = due.rule as usize;
         let rule = &plan.rules.correlations[index];
-        let Group { key, mut window, .. } = group;
+        let Group { key, mut window, shard, .. } = group;
         if let Some(episode) = window.episode().filter(|e| e.reported < e.revision)
             && matches!(self.updates(rule), Updates::Every(_))
         {
@@ -423,7 +489,8 @@ impl Fold {
         if !plan.targets(RuleRef::Correlation(index)).is_empty() {
             let values = values_above(rule, &key, &[]);
             let (time, at) = (due.deadline, &finding.trigger);
-            let above = Signal { time, at, place, values: &values, first: true };
+            let origin = Origin::Group(shard);
+            let above = Signal { origin, time, at, place, values: &values, first: true };
             out.push(finding.clone());
             return self.spread(plan, index, &above, out);
         }

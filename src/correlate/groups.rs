@@ -20,6 +20,12 @@ pub struct Group {
     /// Its values.
     pub key: Key,
     pub(super) hash: u32,
+    /// The shard that it is written in.
+    pub(super) shard: u8,
+    /// Whether it has changed since it was written, and is listed as such.
+    pub(super) changed: bool,
+    /// Whether it has been written at some time.
+    pub(super) written: bool,
     /// What it remembers.
     pub window: Window,
 }
@@ -87,10 +93,16 @@ impl Groups {
         self.pieces.get(number as usize >> PIECE_BITS)?.get(number as usize % PIECE)?.as_ref()
     }
 
+    /// The group with that number, to note something of it that takes no memory.
+    pub fn get_mut(&mut self, number: u32) -> Option<&mut Group> {
+        let piece = self.pieces.get_mut(number as usize >> PIECE_BITS)?;
+        piece.get_mut(number as usize % PIECE)?.as_mut()
+    }
+
     /// Adds a group that is not there yet; gives its number.
-    pub fn insert(&mut self, key: &[u8], window: Window) -> u32 {
-        let hash = self.hash(key);
-        let group = Group { key: Key::of(key), hash, window };
+    pub fn insert(&mut self, key: &[u8], shard: u8, window: Window) -> u32 {
+        let (hash, key) = (self.hash(key), Key::of(key));
+        let group = Group { key, hash, shard, changed: false, written: false, window };
         self.bytes += size_of::<Group>() + APART_BYTES + group.key.heap() + group.window.bytes();
         let number = self.put(group);
         let Self { index, pieces, .. } = self;
@@ -118,11 +130,11 @@ impl Groups {
 
     /// Lets the group's window do something, and accounts for what it takes then.
     pub fn change<T>(&mut self, number: u32, what: impl FnOnce(&mut Group) -> T) -> Option<T> {
-        let piece = self.pieces.get_mut(number as usize >> PIECE_BITS)?;
-        let group = piece.get_mut(number as usize % PIECE)?.as_mut()?;
+        let group = self.get_mut(number)?;
         let before = group.window.bytes();
         let result = what(group);
-        self.bytes = self.bytes + group.window.bytes() - before;
+        let after = group.window.bytes();
+        self.bytes = self.bytes + after - before;
         Some(result)
     }
 

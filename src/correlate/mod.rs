@@ -10,7 +10,7 @@ mod fold;
 mod groups;
 mod key;
 mod plan;
-mod snapshot;
+mod state;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -28,9 +28,8 @@ use crate::window::Episode;
 pub use counts::{FoldCounts, Late};
 pub use explain::Explanation;
 pub use fold::{Fold, FoldOptions, Offered, Updates};
-pub use snapshot::SnapshotError;
+pub use state::{Replay, Restore, Restored, SHARDS, Standpoint, StateError, StateRecord};
 pub use store::{Applied, Bounds, Spec, Store, TOUCHED};
-use waiting::Waiting;
 
 /// One match of a rule that feeds correlations: what travels from the first stage to the second.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

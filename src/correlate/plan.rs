@@ -8,8 +8,8 @@ use foldhash::fast::RandomState;
 use super::store::Spec;
 use crate::limits::{DISTINCT_EXACT_MAX, GROUP_ENTRIES_MAX};
 use crate::rule::{
-    Comparison, CorrelationKind, CorrelationRule, Occurrence, RuleRef, RuleSet, Threshold,
-    ValueMeasure, Windowing,
+    Comparison, CorrelationKind, CorrelationRule, Occurrence, RuleRef, RuleSet, StateVersion,
+    Threshold, ValueMeasure, Windowing,
 };
 use crate::window::{Bound, Bounds, Extent, Measure, PaneKind, Seen, Test, WindowKind};
 
@@ -29,6 +29,8 @@ pub struct Plan {
     pub rules: Arc<RuleSet>,
     /// How the windows of each correlation work.
     pub specs: Vec<Spec>,
+    /// Which meaning the groups of each correlation have.
+    pub versions: Vec<StateVersion>,
     /// Whether a correlation counts the episodes of one below; others look at every event at which the
     /// one below holds.
     pub counts: Vec<bool>,
@@ -56,6 +58,7 @@ impl Plan {
         let families = rules.families.iter().enumerate();
         Self {
             specs: rules.correlations.iter().map(spec).collect(),
+            versions: rules.state_versions(),
             counts: rules.correlations.iter().map(counts).collect(),
             of_detection,
             of_correlation,

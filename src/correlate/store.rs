@@ -43,20 +43,36 @@ pub struct Bounds {
     pub bytes: usize,
 }
 
+/// What has changed of a shard since it was written: groups by correlation and number, and what they were
+/// called that are no more.
+#[derive(Debug, Default)]
+struct Changes {
+    changed: Vec<(u32, u32)>,
+    gone: Vec<(u32, Key)>,
+}
+
+impl Bounds {
+    /// No bounds.
+    pub const NONE: Self = Self { rule_groups: usize::MAX, groups: usize::MAX, bytes: usize::MAX };
+}
+
 /// Groups of correlations, by the correlation's number and the group's key.
 #[derive(Debug, Default)]
 pub struct Store {
     groups: Vec<Groups>,
     timers: Timers,
+    /// By shard; of none when the state is not kept.
+    changes: Vec<Changes>,
     /// Groups and bytes of all correlations together.
     used: (usize, usize),
 }
 
 impl Store {
-    /// An empty one for so many correlations.
-    pub fn new(correlations: usize) -> Self {
+    /// An empty one for so many correlations. What changes is listed by shard, if there are any.
+    pub fn new(correlations: usize, shards: u8) -> Self {
         let groups = (0..correlations).map(|_| Groups::default()).collect();
-        Self { groups, ..Self::default() }
+        let changes = (0..shards).map(|_| Changes::default()).collect();
+        Self { groups, changes, ..Self::default() }
     }
 
     /// Groups and bytes of all correlations together.
@@ -89,7 +105,8 @@ impl Store {
         result
     }
 
-    /// Lets a happening reach its group, which is new if need be; `None` when there is no room for it.
+    /// Lets a happening reach its group, which is new if need be and then of that shard; `None` when there
+    /// is no room for it.
     pub fn apply(
         &mut self,
         rule: usize,
@@ -97,6 +114,7 @@ impl Store {
         bounds: &Bounds,
         key: &[u8],
         what: &Happening,
+        shard: impl FnOnce() -> u8,
     ) -> Option<Applied> {
         let spec = specs.get(rule)?;
         let known = self.groups[rule].find(key);
@@ -104,7 +122,8 @@ impl Store {
             return None;
         }
         let (group, applied) = self.of(rule, |groups| {
-            let group = known.unwrap_or_else(|| groups.insert(key, Window::new(&spec.kind)));
+            let new = || groups.insert(key, shard(), Window::new(&spec.kind));
+            let group = known.unwrap_or_else(new);
             let applied = groups.change(group, |g| {
                 let before = may_end_within(&spec.kind, &g.window);
                 (g.window.apply(&spec.kind, spec.timespan, what), before)
@@ -114,6 +133,7 @@ impl Store {
         if known.is_none() {
             self.arm(rule, group, specs);
         }
+        self.note_change(rule, group);
         applied.map(|(change, before)| Applied { group, change, before })
     }
 
@@ -165,7 +185,7 @@ impl Store {
             match end(&self.groups, rule, group, specs) {
                 Some((later, _)) if later > popped.deadline => self.arm(rule, group, specs),
                 Some(_) => {
-                    if let Some(group) = self.of(rule, |groups| groups.remove(group)) {
+                    if let Some(group) = self.remove(rule, group) {
                         return Some((popped, group));
                     }
                 }
@@ -180,10 +200,82 @@ impl Store {
         }
     }
 
-    /// Puts a group back as it was.
-    pub fn restore(&mut self, rule: usize, specs: &[Spec], key: &[u8], window: Window) {
-        let group = self.of(rule, |groups| groups.insert(key, window));
-        self.arm(rule, group, specs);
+    fn remove(&mut self, rule: usize, group: u32) -> Option<Group> {
+        let group = self.of(rule, |groups| groups.remove(group))?;
+        if let Some(changes) =
+            self.changes.get_mut(usize::from(group.shard)).filter(|_| group.written)
+        {
+            changes.gone.push((rule as u32, group.key.clone()));
+        }
+        Some(group)
+    }
+
+    /// Lists a group as changed, unless it is.
+    fn note_change(&mut self, rule: usize, number: u32) {
+        if self.changes.is_empty() {
+            return;
+        }
+        let Some(group) = self.groups[rule].get_mut(number).filter(|g| !g.changed) else { return };
+        group.changed = true;
+        if let Some(changes) = self.changes.get_mut(usize::from(group.shard)) {
+            changes.changed.push((rule as u32, number));
+        }
+    }
+
+    /// How many groups are listed as changed or gone.
+    pub fn unwritten(&self) -> usize {
+        self.changes.iter().map(|c| c.changed.len() + c.gone.len()).sum()
+    }
+
+    /// Hands out what has changed of a shard since the last time: the groups that are gone without a
+    /// window, then the others.
+    pub fn write(&mut self, shard: u8, mut out: impl FnMut(usize, &Key, Option<&Window>)) {
+        let Some(changes) = self.changes.get_mut(usize::from(shard)) else { return };
+        let Changes { changed, gone } = std::mem::take(changes);
+        gone.iter().for_each(|(rule, key)| out(*rule as usize, key, None));
+        for (rule, number) in changed {
+            // By now the number may be another group's, which has an entry of its own.
+            let group = self.groups[rule as usize].get_mut(number);
+            if let Some(group) = group.filter(|g| g.changed && g.shard == shard) {
+                (group.changed, group.written) = (false, true);
+                out(rule as usize, &group.key, Some(&group.window));
+            }
+        }
+    }
+
+    /// Puts a group back as it was written; its timer has still to be [armed](Self::arm_kept).
+    pub fn put_kept(&mut self, rule: usize, key: &[u8], shard: u8, window: Window) {
+        let known = self.groups[rule].find(key);
+        self.of(rule, |groups| {
+            let number = known.unwrap_or_else(|| groups.insert(key, shard, window.clone()));
+            groups.change(number, |group| {
+                (group.window, group.shard, group.written) = (window, shard, true);
+            });
+        });
+    }
+
+    /// Takes a group out that was written as gone.
+    pub fn drop_kept(&mut self, rule: usize, key: &[u8]) {
+        if let Some(number) = self.groups[rule].find(key) {
+            self.of(rule, |groups| groups.remove(number));
+        }
+    }
+
+    /// Sets the timer of every group that was put back. Those that had ended by the time of their shard,
+    /// as a record that was deleted and turned up again may say, are taken out.
+    pub fn arm_kept(&mut self, specs: &[Spec], happened: &[Option<Timestamp>]) {
+        for rule in 0..self.groups.len() {
+            let numbers: Vec<u32> = self.groups[rule].iter().map(|(number, _)| number).collect();
+            for number in numbers {
+                let Some((deadline, _)) = end(&self.groups, rule, number, specs) else { continue };
+                let shard = self.groups[rule].get(number).map_or(0, |g| usize::from(g.shard));
+                if happened.get(shard).is_some_and(|w| Some(deadline) < *w) {
+                    self.remove(rule, number);
+                } else {
+                    self.arm(rule, number, specs);
+                }
+            }
+        }
     }
 }
 

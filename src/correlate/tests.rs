@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Finding, Fold, FoldOptions, Match, Offered, SnapshotError, Updates};
+use super::{
+    Finding, Fold, FoldOptions, Match, Offered, Restore, Restored, SHARDS, Standpoint, StateRecord,
+    Updates,
+};
 use crate::ids::{Coordinate, GroupKey, RuleId};
 use crate::limits::CORRELATION_DEPTH_MAX;
 use crate::rule::{RuleSet, Severity};
@@ -269,19 +272,98 @@ fn a_percentile_of_many_and_a_sum_of_many_are_estimates_that_say_so() {
     assert_eq!(s.found[0].episode.value.to_string(), "1000200");
 }
 
+fn written(fold: &mut Fold, next: i64) -> Vec<StateRecord> {
+    let mut records = Vec::new();
+    let at = Standpoint { next, ..Standpoint::default() };
+    (0..SHARDS).for_each(|shard| fold.write(shard, &at, &mut |r| records.push(r)));
+    records
+}
+
+fn restored(rules: &Arc<RuleSet>, records: &[StateRecord]) -> Restored {
+    let options = FoldOptions { is_kept: true, ..FoldOptions::default() };
+    let mut kept = Restore::new(Arc::clone(rules), options);
+    records.iter().for_each(|r| kept.record(&r.key, r.value.as_deref()));
+    kept.finish(Some(2), 3)
+}
+
 #[test]
-fn a_snapshot_is_for_the_same_rules() {
+fn kept_groups_are_for_the_rules_that_made_them_and_others_are_taken_out() {
+    let options = FoldOptions { is_kept: true, ..FoldOptions::default() };
     let three = rule("three", "event_count", "condition: {gte: 3}");
-    let mut d = Driver::new(&three, FoldOptions::default());
+    let mut d = Driver::new(&three, options);
     d.event("a", 0.0, "ann", "");
-    let bytes = d.fold.snapshot().expect("bytes");
-    let again = Fold::restore(Arc::clone(&d.rules), FoldOptions::default(), &bytes);
-    assert_eq!(again.map(|f| f.waiting()).ok(), Some(1));
-    let others = rules(&rule("four", "event_count", "condition: {gte: 4}"));
-    let refused = Fold::restore(others, FoldOptions::default(), &bytes);
-    assert!(matches!(refused, Err(SnapshotError::OtherRules { .. })));
-    let refused = Fold::restore(Arc::clone(&d.rules), FoldOptions::default(), b"{}");
-    assert!(matches!(refused, Err(SnapshotError::Shape(_))));
+    d.advance(1.0);
+    let records = written(&mut d.fold, 2);
+    assert_eq!(d.fold.unwritten(), 0);
+    let again = restored(&d.rules, &records).fold;
+    assert_eq!((again.groups(), again.timers(), again.since()), (1, 1, &[None][..]));
+    let four = rules(&three.replace("gte: 3", "gte: 4"));
+    let mut other = restored(&four, &records).fold;
+    assert_eq!((other.groups(), other.since()), (0, &[Some(Timestamp(1_000_000))][..]));
+    let gone: Vec<_> = written(&mut other, 2).into_iter().filter(|r| r.value.is_none()).collect();
+    let group = records.iter().find(|r| r.key[0] == b'g').expect("a group");
+    assert_eq!(gone, [StateRecord { key: group.key.clone(), value: None }]);
+}
+
+#[test]
+fn a_group_that_ends_is_taken_out_of_what_is_kept_even_if_it_turns_up_again() {
+    let options = FoldOptions { is_kept: true, ..FoldOptions::default() };
+    let mut d = Driver::new(&rule("three", "event_count", "condition: {gte: 3}"), options);
+    d.event("a", 0.0, "ann", "");
+    d.advance(1.0);
+    let first = written(&mut d.fold, 2);
+    d.advance(60.0);
+    let second = written(&mut d.fold, 2);
+    let is_group = |r: &&StateRecord| r.key[0] == b'g';
+    let [group] = first.iter().filter(is_group).collect::<Vec<_>>()[..] else { panic!("one") };
+    let [gone] = second.iter().filter(is_group).collect::<Vec<_>>()[..] else { panic!("one") };
+    assert_eq!((&gone.key, &gone.value), (&group.key, &None));
+    assert_eq!(restored(&d.rules, &[first.clone(), second.clone()].concat()).fold.groups(), 0);
+    // A reader that is too slow may find the deletion deleted, and the group not yet.
+    let others = second.iter().filter(|r| !is_group(r)).cloned().collect();
+    let mut slow = restored(&d.rules, &[vec![group.clone()], others].concat()).fold;
+    assert_eq!(slow.groups(), 0);
+    let again = written(&mut slow, 2);
+    assert_eq!(again.iter().filter(is_group).collect::<Vec<_>>(), [gone]);
+}
+
+#[test]
+fn kept_state_that_cannot_be_read_or_lacks_a_part_is_refused_by_name() {
+    let mut d = Driver::new(
+        &rule("three", "event_count", "condition: {gte: 3}"),
+        FoldOptions { is_kept: true, ..FoldOptions::default() },
+    );
+    d.event("a", 0.0, "ann", "");
+    d.advance(1.0);
+    let records = written(&mut d.fold, 2);
+    let (at_3, ahead) = (written(&mut d.fold, 3), written(&mut d.fold, 9));
+    let of = |kind: u8| move |r: &StateRecord| r.key[0] != kind;
+    let last_head = records.last().expect("a head").clone();
+    let change_all = |records: &mut Vec<StateRecord>, value: &[u8]| {
+        records.iter_mut().for_each(|r| r.value = Some(value.to_vec()));
+    };
+    type Change<'c> = &'c dyn Fn(&mut Vec<StateRecord>);
+    let changes: [(Change<'_>, &str); 7] = [
+        (&|r| r.retain(of(b'n')), "0 are there"),
+        (&|r| r.retain(|r| r.key != last_head.key), "59 are there"),
+        (&|r| r[0].key = b"x".to_vec(), "unknown key"),
+        (&|r| change_all(r, &[9]), "format 9"),
+        (&|r| change_all(r, &[]), "empty"),
+        (&|r| r.extend(ahead.clone()), "record 9"),
+        (&|r| r.extend(at_3.clone()), "from 2 on"),
+    ];
+    for (change, expect) in changes {
+        let mut changed = records.clone();
+        change(&mut changed);
+        let Restored { mut fold, replay, wrong } = restored(&d.rules, &changed);
+        let wrong = wrong.map(|w| w.to_string()).unwrap_or_default();
+        assert!(wrong.contains(expect), "{wrong}");
+        assert_eq!((fold.groups(), replay), (0, None));
+        // What is of no use does not come up again.
+        let mended = [changed, written(&mut fold, 2)].concat();
+        let Restored { fold, wrong, .. } = restored(&d.rules, &mended);
+        assert_eq!((fold.groups(), wrong), (0, None), "{expect}");
+    }
 }
 
 #[test]

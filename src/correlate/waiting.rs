@@ -17,6 +17,8 @@ struct Bucket {
     events: VecDeque<Match>,
     /// Whether one came before another that belongs before it.
     mixed: bool,
+    /// Where the first that was put in stands in the log.
+    oldest: i64,
 }
 
 /// Matches in buckets of event time, each put in order only when it is taken out, and only when it is not
@@ -33,9 +35,12 @@ impl Waiting {
         self.len
     }
 
-    /// Adds a match.
-    pub fn push(&mut self, event: Match) {
+    /// Adds a match that stands in the log at `offset`.
+    pub fn push(&mut self, event: Match, offset: i64) {
         let bucket = self.buckets.entry(event.time.0.div_euclid(BUCKET_MICROS)).or_default();
+        if bucket.events.is_empty() {
+            bucket.oldest = offset;
+        }
         let last = bucket.events.back();
         bucket.mixed |= last.is_some_and(|last| rank(last, &event) == Ordering::Greater);
         bucket.events.push_back(event);
@@ -76,14 +81,9 @@ impl Waiting {
         first.events.iter().map(|m| m.time).min()
     }
 
-    /// All of them, in no order that means anything.
-    pub fn iter(&self) -> impl Iterator<Item = &Match> {
-        self.buckets.values().flat_map(|b| &b.events)
-    }
-
-    /// The order of [`Self::pop_before`]; matches of one event and rule by family.
-    pub fn order(a: &Match, b: &Match) -> Ordering {
-        rank(a, b).then_with(|| a.family.cmp(&b.family))
+    /// From where in the log on all that wait can be read again; it may be a little before the first.
+    pub fn oldest(&self) -> Option<i64> {
+        self.buckets.values().map(|b| b.oldest).min()
     }
 }
 

@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::{Clients, Message, Reader, Transactional, WorkerContext};
+use super::{Clients, KafkaKept, Message, Reader, Transactional, WorkerContext};
 use crate::bus::{
     Bounds, Bus, BusError, Offsets, Place, ReadError, Rebalance, Record, Remedy, Stats,
+    TransactionError,
 };
-use crate::limits::{BROKER_CALL_MS_MAX, FENCING_LOOKS};
+use crate::limits::{BROKER_CALL_MS_MAX, FENCING_LOOKS, HEARING_MS};
 use crate::time::Timestamp;
 
 /// A worker's consumer.
@@ -23,6 +24,10 @@ use crate::time::Timestamp;
 /// and its next commit would carry the new generation, whoever has had the partitions since.
 pub struct KafkaBus {
     reader: Reader,
+    clients: Clients,
+    group: String,
+    /// As the group knows this worker.
+    client: String,
     /// The id with which it got its first partitions.
     member: OnceCell<String>,
 }
@@ -46,7 +51,48 @@ impl KafkaBus {
         let consumer = BaseConsumer::from_config_and_context(&settings, context())?;
         let names: Vec<&str> = topics.iter().map(String::as_str).collect();
         consumer.subscribe(&names)?;
-        Ok((Self { reader: Reader::new(consumer)?, member: OnceCell::new() }, producer))
+        let (group, client) = (clients.group(stage), clients.worker_client(stage, number));
+        let reader = Reader::new(consumer)?;
+        let (clients, member) = (clients.clone(), OnceCell::new());
+        Ok((Self { reader, clients, group, client, member }, producer))
+    }
+
+    /// Commits positions alone: what comes before them is acknowledged. A group that changes meanwhile
+    /// refuses, and the worker goes back, as after an aborted transaction.
+    fn commit_positions(&self, offsets: &Offsets) -> Result<(), BusError> {
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let done = self.consumer().commit(&tpl_of(offsets)?, CommitMode::Sync);
+        done.map_err(|error| match error.rdkafka_error_code() {
+            Some(
+                RDKafkaErrorCode::IllegalGeneration
+                | RDKafkaErrorCode::UnknownMemberId
+                | RDKafkaErrorCode::RebalanceInProgress,
+            ) => TransactionError::Aborted(error.to_string()).into(),
+            _ => error.into(),
+        })
+    }
+
+    /// Whether a worker of this name in another process is a member of the group. Not being able to ask
+    /// counts as yes: to end is the lesser harm.
+    fn has_namesake(&self) -> bool {
+        let (name, _) = self.client.rsplit_once('.').unwrap_or_default();
+        let is_other = |id: &str| {
+            id != self.client && id.rsplit_once('.').is_some_and(|(other, _)| other == name)
+        };
+        let ask = || -> Result<bool, BusError> {
+            // The worker's own client is spent.
+            let asking = self.clients.metadata().map_err(|e| BusError::Call(e.to_string()))?;
+            asking.poll(Duration::from_millis(20));
+            let groups = asking.fetch_group_list(Some(&self.group), call())?;
+            let mut members = groups.groups().iter().flat_map(|group| group.members());
+            Ok(members.any(|member| is_other(member.client_id())))
+        };
+        ask().unwrap_or_else(|error| {
+            tracing::warn!(%error, group = self.group, "who else is in the group?");
+            true
+        })
     }
 
     fn consumer(&self) -> &BaseConsumer<WorkerContext> {
@@ -61,6 +107,11 @@ impl KafkaBus {
 impl Bus for KafkaBus {
     type Record<'b> = Message<'b>;
     type Outbox = Transactional;
+    type KeptReader = KafkaKept;
+
+    fn read_kept(&self, topic: &str, partitions: &[i32]) -> Result<KafkaKept, BusError> {
+        KafkaKept::open(&self.clients, topic, partitions)
+    }
 
     fn serve(&self) -> Result<(), ReadError> {
         self.reader.serve().map_err(ReadError::from)
@@ -116,11 +167,25 @@ impl Bus for KafkaBus {
         Ok(self.consumer().incremental_unassign(&list_of(places))?)
     }
 
+    fn let_go(&self, places: &[Place]) -> Result<(), BusError> {
+        self.unassign(places)?;
+        match self.consumer().poll(Duration::from_millis(HEARING_MS)) {
+            // There may be more behind it.
+            Some(Err(error)) => Err(error.into()),
+            None if !self.is_changing() => Ok(()),
+            _ => Err(BusError::Lost),
+        }
+    }
+
     fn commit(&self, outbox: &mut Transactional, offsets: &Offsets) -> Result<(), BusError> {
         let Some(group) = self.consumer().group_metadata() else { return Err(BusError::Lost) };
         // Ids do not come back: if it is the same after, what was taken before is of it, too.
         if self.member.get().is_some_and(|member| *member != self.reader.member_id()) {
             return Err(BusError::Lost);
+        }
+        if outbox.is_loose() {
+            outbox.flush()?;
+            return self.commit_positions(offsets);
         }
         Ok(outbox.commit(offsets, &group)?)
     }
@@ -129,14 +194,16 @@ impl Bus for KafkaBus {
         outbox.abort();
     }
 
-    /// One that has just fenced the producer joins moments later.
+    /// One that has just fenced the producer joins moments later. But a worker can also fence itself: a
+    /// request to join that was given up and tried again is two members of one name to the broker.
     fn is_replaced(&self) -> bool {
-        (0..FENCING_LOOKS).any(|_| {
+        let is_fenced = (0..FENCING_LOOKS).any(|_| {
             let polled = self.consumer().poll(Duration::from_millis(100));
             let code = polled.and_then(Result::err).and_then(|e| e.rdkafka_error_code());
             let fatal = self.consumer().client().fatal_error().map(|(code, _)| code);
             [code, fatal].contains(&Some(RDKafkaErrorCode::FencedInstanceId))
-        })
+        });
+        is_fenced && self.has_namesake()
     }
 
     fn close(&self, open: Option<Rebalance>) {

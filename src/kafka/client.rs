@@ -1,5 +1,7 @@
 //! Settings of every client, in one place, with their reasons.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
+
 use rdkafka::ClientConfig;
 use rdkafka::admin::AdminClient;
 use rdkafka::config::FromClientConfigAndContext;
@@ -7,10 +9,10 @@ use rdkafka::consumer::BaseConsumer;
 
 use super::native::set_token;
 use super::{TokenError, TokenSource, WorkerContext};
-use crate::config::{Config, ConfigError, Kafka, OAuth, Sasl, Security, read_secret};
+use crate::config::{Config, ConfigError, Delivery, Kafka, OAuth, Sasl, Security, read_secret};
 use crate::limits::{
-    CONSUMER_QUEUE_KIB, CONSUMER_QUEUE_RECORDS, FETCH_BYTES_MAX, SESSION_TIMEOUT_MS,
-    STATISTICS_INTERVAL_MS, TRANSACTION_TIMEOUT_MS,
+    CONSUMER_QUEUE_KIB, CONSUMER_QUEUE_RECORDS, FETCH_BYTES_MAX, PRODUCER_IDLE_MS_MAX,
+    SESSION_TIMEOUT_MS, STATISTICS_INTERVAL_MS, TRANSACTION_TIMEOUT_MS,
 };
 
 /// Why a client cannot be made.
@@ -33,7 +35,10 @@ pub struct Clients {
     base: ClientConfig,
     app: String,
     instance: String,
+    /// Tells this process from others that say they are the same instance.
+    process: String,
     tokens: Option<TokenSource>,
+    delivery: Delivery,
 }
 
 impl Clients {
@@ -47,7 +52,9 @@ impl Clients {
             tokens: oauth.map(token_source).transpose()?,
             base: base(&config.kafka)?,
             app: config.app.clone(),
+            delivery: config.delivery,
             instance: config.instance_name(),
+            process: format!("{:016x}", RandomState::new().build_hasher().finish()),
         })
     }
 
@@ -88,11 +95,22 @@ impl Clients {
         format!("{}-{stage}-{}-{number}", self.app, self.instance)
     }
 
+    /// The consumer group of a stage.
+    pub fn group(&self, stage: &str) -> String {
+        format!("{}-{stage}", self.app)
+    }
+
+    /// The `client.id` of a worker's consumer: its name, and the process that it is in.
+    pub fn worker_client(&self, stage: &str, number: usize) -> String {
+        format!("{}.{}", self.worker_name(stage, number), self.process)
+    }
+
     /// The consumer of one worker of a stage.
     pub fn worker_consumer(&self, stage: &str, number: usize) -> ClientConfig {
         let mut config = self.base.clone();
         config
-            .set("group.id", format!("{}-{stage}", self.app))
+            .set("client.id", self.worker_client(stage, number))
+            .set("group.id", self.group(stage))
             .set("group.instance.id", self.worker_name(stage, number))
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", SESSION_TIMEOUT_MS.to_string())
@@ -118,13 +136,18 @@ impl Clients {
         config
     }
 
-    /// The transactional producer of one worker of a stage.
+    /// The producer of one worker of a stage. The second stage is transactional in any case: what it has
+    /// counted and what it has said of that belong together.
     pub fn worker_producer(&self, stage: &str, number: usize) -> ClientConfig {
         let mut config = self.base.clone();
+        if stage != "filter" || self.delivery == Delivery::ExactlyOnce {
+            config
+                .set("transactional.id", self.worker_name(stage, number))
+                .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS.to_string());
+        }
         config
-            .set("transactional.id", self.worker_name(stage, number))
-            .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS.to_string())
             .set("enable.idempotence", "true")
+            .set("connections.max.idle.ms", PRODUCER_IDLE_MS_MAX.to_string())
             .set("compression.type", "lz4")
             // Nobody sees outputs before the commit, which sends at once what is gathered by then: fewer
             // and larger requests, better compressed.

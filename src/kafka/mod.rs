@@ -3,6 +3,7 @@
 mod bus;
 mod client;
 mod context;
+mod kept;
 mod native;
 mod token;
 mod topics;
@@ -11,7 +12,8 @@ mod transaction;
 pub use bus::KafkaBus;
 pub use client::{ClientError, Clients};
 pub use context::WorkerContext;
+pub use kept::KafkaKept;
 pub use native::{Message, Reader};
 pub use token::{TokenError, TokenSource};
-pub use topics::{TopicError, TopicSpec, ensure_topics, partition_count, retention_ms};
+pub use topics::{IfOthers, TopicError, TopicSpec, ensure_topics, partition_count, retention_ms};
 pub use transaction::Transactional;

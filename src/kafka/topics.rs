@@ -10,16 +10,31 @@ use rdkafka::types::RDKafkaErrorCode;
 use super::WorkerContext;
 use crate::limits::BROKER_CALL_MS_MAX;
 
+/// What another number of partitions than is configured would do to a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IfOthers {
+    /// Nothing.
+    Fine,
+    /// What belongs together would be apart.
+    Torn,
+    /// The same; but the topic can be made anew out of another.
+    Remade,
+}
+
 /// A topic of our own.
 #[derive(Clone, Debug)]
 pub struct TopicSpec {
     /// Its name.
     pub name: String,
-    /// Partitions, if it must be created.
+    /// How many partitions it has.
     pub partitions: i32,
+    /// What another number of partitions would do.
+    pub if_others: IfOthers,
+    /// Its `cleanup.policy`.
+    pub policy: &'static str,
     /// Replicas, if it must be created; −1 for the broker's default.
     pub replication_factor: i32,
-    /// Settings, if it must be created.
+    /// Other settings, if it must be created.
     pub settings: Vec<(&'static str, String)>,
 }
 
@@ -56,13 +71,43 @@ pub enum TopicError {
         /// What it must have.
         wanted: &'static str,
     },
+    /// The topic is there, with another number of partitions.
+    #[error("topic {topic} has {found} partitions, it must have {wanted}: {remedy}")]
+    Partitions {
+        /// The topic.
+        topic: String,
+        /// How many it has.
+        found: i32,
+        /// How many it must have.
+        wanted: i32,
+        /// How to mend that.
+        remedy: String,
+    },
+}
+
+/// What to do about a topic with a wrong number of partitions.
+fn remedy(spec: &TopicSpec, found: i32) -> String {
+    let TopicSpec { name, partitions, .. } = spec;
+    match spec.if_others {
+        IfOthers::Remade if found < *partitions => {
+            format!("kafka-topics.sh --alter --topic {name} --partitions {partitions}")
+        }
+        IfOthers::Remade => {
+            format!("kafka-topics.sh --delete --topic {name} (it is made anew, from the matches)")
+        }
+        IfOthers::Fine | IfOthers::Torn => format!(
+            "say topics.matches_partitions: {found} in the configuration, or begin anew with \
+             kafka-topics.sh --delete for it and the .state beside it (what correlations have counted is \
+             lost)"
+        ),
+    }
 }
 
 fn call() -> Duration {
     Duration::from_millis(BROKER_CALL_MS_MAX)
 }
 
-/// Creates the topics that are missing, and checks the clean-up policy of those that are there.
+/// Creates the topics that are missing, and checks those that are there.
 ///
 /// # Errors
 /// [`TopicError`] for the first topic that cannot be used.
@@ -73,6 +118,7 @@ pub async fn ensure_topics(
     for spec in topics {
         let replication = TopicReplication::Fixed(spec.replication_factor);
         let mut topic = NewTopic::new(&spec.name, spec.partitions, replication);
+        topic = topic.set("cleanup.policy", spec.policy);
         for (key, value) in &spec.settings {
             topic = topic.set(key, value);
         }
@@ -90,12 +136,26 @@ pub async fn ensure_topics(
 }
 
 async fn check(admin: &AdminClient<WorkerContext>, spec: &TopicSpec) -> Result<(), TopicError> {
-    let found = setting(admin, &spec.name, "cleanup.policy").await?;
-    match found {
-        Some(found) if found != "delete" => {
-            Err(TopicError::Policy { topic: spec.name.clone(), found, wanted: "delete" })
+    let topic = spec.name.clone();
+    let found = setting(admin, &topic, "cleanup.policy").await?;
+    if let Some(found) = found.filter(|found| found != spec.policy) {
+        return Err(TopicError::Policy { topic, found, wanted: spec.policy });
+    }
+    if spec.if_others == IfOthers::Fine {
+        return Ok(());
+    }
+    let metadata = admin
+        .inner()
+        .fetch_metadata(Some(&topic), call())
+        .map_err(|source| TopicError::Kafka { topic: topic.clone(), source })?;
+    let known = metadata.topics().iter().find(|t| t.name() == topic && t.error().is_none());
+    let wanted = spec.partitions;
+    match known.map(|t| t.partitions().len() as i32).filter(|found| *found != wanted) {
+        None => Ok(()),
+        Some(found) => {
+            let remedy = remedy(spec, found);
+            Err(TopicError::Partitions { topic, found, wanted, remedy })
         }
-        _ => Ok(()),
     }
 }
 

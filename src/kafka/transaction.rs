@@ -10,6 +10,9 @@
 //! After any failure the worker's memory is ahead of Kafka and cannot be trusted: state and positions
 //! begin anew at the committed offsets. A commit of unknown outcome needs no guess: initialising the
 //! new producer waits for it, and the committed offsets say what happened.
+//!
+//! A *loose* producer has no transactions: its outputs are there at once, and positions follow when all of
+//! them are acknowledged. A failure in between repeats outputs, and loses none.
 
 use std::time::Duration;
 
@@ -32,6 +35,7 @@ use crate::limits::{
 pub struct Transactional {
     producer: BaseProducer<WorkerContext>,
     name: String,
+    loose: bool,
     open: bool,
     messages: usize,
     bytes: usize,
@@ -49,10 +53,29 @@ impl Transactional {
     ) -> Result<Self, TransactionError> {
         let producer = BaseProducer::from_config_and_context(config, context)
             .map_err(|e| TransactionError::Failed(e.to_string()))?;
-        let connected = Self { producer, name, open: false, messages: 0, bytes: 0 };
+        let loose = config.get("transactional.id").is_none();
+        let connected = Self { producer, name, loose, open: false, messages: 0, bytes: 0 };
+        if loose {
+            return Ok(connected);
+        }
         let wait = Duration::from_millis(3 * BROKER_CALL_MS_MAX);
         connected.producer.init_transactions(wait).map_err(|e| connected.error(&e))?;
         Ok(connected)
+    }
+
+    /// Whether outputs are there before the epoch is committed.
+    pub fn is_loose(&self) -> bool {
+        self.loose
+    }
+
+    /// Waits until the outputs of the epoch are acknowledged; what is left of committing is the positions.
+    ///
+    /// # Errors
+    /// When one was not delivered; then the epoch is to be repeated.
+    pub fn flush(&mut self) -> Result<(), TransactionError> {
+        self.drain()?;
+        (self.messages, self.bytes) = (0, 0);
+        Ok(())
     }
 
     /// Commits the outputs of the epoch together with these positions.
@@ -99,7 +122,7 @@ impl Transactional {
     }
 
     fn begin(&mut self) -> Result<(), TransactionError> {
-        if !self.open {
+        if !self.open && !self.loose {
             self.producer.begin_transaction().map_err(|e| self.error(&e))?;
             self.open = true;
         }

@@ -162,6 +162,14 @@ families {
         "Memory of the groups that a correlation holds.";
     restore_seconds: Gauge "watchfire_restore_seconds" []
         "Duration of the last restore from the changelog.";
+    restores: Counter "watchfire_restores_total" ["from"]
+        "Partitions of the matches topic whose state was restored, by what from: kept, nothing or unusable.";
+    changelog_bytes: Counter "watchfire_changelog_bytes_total" []
+        "State written to the changelog.";
+    changelog_records: Counter "watchfire_changelog_records_total" []
+        "Groups and other records of state written to the changelog.";
+    rule_warming_seconds: Gauge "watchfire_rule_warming_seconds" ["rule_id"]
+        "Event time until a correlation whose meaning changed has seen a whole timespan; 0 when it has.";
 
     // Alerts and their delivery.
     alerts: Counter "watchfire_alerts_total" ["level"]

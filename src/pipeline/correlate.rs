@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Bundle;
 use crate::alert::{self, Alert};
-use crate::correlate::{Finding, Fold, FoldOptions, Match, Offered};
+use crate::correlate::{
+    Finding, Fold, FoldOptions, Match, Offered, Replay, Standpoint, StateRecord,
+};
 use crate::rule::RuleSet;
 use crate::time::Timestamp;
 use crate::window::{Progress, SourceClock};
@@ -44,6 +47,9 @@ pub enum Message {
     /// A match of a rule.
     #[serde(rename = "m")]
     Match(Match),
+    /// Matches that differ by time and place alone.
+    #[serde(rename = "b")]
+    Bundle(Bundle),
     /// A statement about event time.
     #[serde(rename = "k")]
     Marker(Marker),
@@ -78,23 +84,45 @@ pub struct Correlate {
     rules: Arc<RuleSet>,
     fold: Fold,
     clock: SourceClock,
+    /// Records before this were read before the state was kept: see [`Replay`].
+    again_until: i64,
     findings: Vec<Finding>,
 }
 
 impl Correlate {
     /// An empty state.
     pub fn new(rules: Arc<RuleSet>, options: FoldOptions) -> Self {
-        let fold = Fold::new(Arc::clone(&rules), options);
-        Self { rules, fold, clock: SourceClock::default(), findings: Vec::new() }
+        Self::of(Fold::new(Arc::clone(&rules), options), rules)
     }
 
-    /// Takes the next record; what it brings about is added to `out`.
-    pub fn record(&mut self, message: Message, out: &mut CorrelateOutput) {
+    fn of(fold: Fold, rules: Arc<RuleSet>) -> Self {
+        let clock = SourceClock::default();
+        Self { rules, fold, clock, again_until: i64::MIN, findings: Vec::new() }
+    }
+
+    /// The state as it was kept, and from which record on the log is to be read again; all of it when
+    /// there is none.
+    pub fn restore(rules: Arc<RuleSet>, fold: Fold, replay: Option<&Replay>) -> Self {
+        let mut correlate = Self::of(fold, rules);
+        if let Some(Replay { at, .. }) = replay {
+            correlate.clock = at.clock.clone();
+            correlate.again_until = at.next;
+        }
+        correlate
+    }
+
+    /// Writes a shard of the state; `next` is the record that comes next.
+    pub fn write(&mut self, shard: u8, next: i64, out: &mut impl FnMut(StateRecord)) {
+        self.fold.write(shard, &Standpoint { next, clock: self.clock.clone() }, out);
+    }
+
+    /// Takes the record at `offset`, which is the next; what it brings about is added to `out`.
+    pub fn record(&mut self, offset: i64, message: Message, out: &mut CorrelateOutput) {
+        self.fold.stand_at(offset);
         match message {
-            Message::Match(event) => match self.fold.offer(event, &mut self.findings) {
-                Offered::Taken => {}
-                Offered::Late(event) => out.late.push(event),
-            },
+            Message::Match(event) => self.offer(offset, event, out),
+            Message::Bundle(bundle) => bundle.matches().for_each(|m| self.offer(offset, m, out)),
+            Message::Marker(_) if offset < self.again_until => {}
             Message::Marker(marker) => {
                 self.clock.expect(&marker.topics);
                 for p in &marker.progress {
@@ -111,6 +139,14 @@ impl Correlate {
         out.alerts.extend(found);
         let full = fold.take_overflows();
         out.alerts.extend(full.iter().map(|o| alert::of_overflow(rules, o)));
+    }
+
+    fn offer(&mut self, offset: i64, event: Match, out: &mut CorrelateOutput) {
+        if offset < self.again_until {
+            self.fold.offer_again(event);
+        } else if let Offered::Late(event) = self.fold.offer(event, &mut self.findings) {
+            out.late.push(event);
+        }
     }
 
     /// The keyed state, for its counts.

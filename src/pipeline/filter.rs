@@ -46,6 +46,8 @@ pub struct Rejected {
 /// A match and the key that decides its partition.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Routed {
+    /// Whether it may be bundled with others of its group.
+    pub is_alike: bool,
     /// Family and values of the family's key.
     pub key: Vec<Arc<str>>,
     /// The match.
@@ -315,7 +317,7 @@ fn route(
         rule: rules.detections[index].header.id.clone(),
         values: spec.names.iter().zip(values).filter_map(named).collect(),
     };
-    out.matches.push(Routed { key, event });
+    out.matches.push(Routed { is_alike: spec.is_alike, key, event });
 }
 
 /// A value short enough for keys and alerts: what is too long is cut, and told apart by its hash.

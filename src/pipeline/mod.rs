@@ -6,11 +6,13 @@
 //! Accounting: read = quiet + detected + rejected. What the second stage cannot use (late, missing
 //! field) it counts by itself.
 
+mod bundle;
 mod correlate;
 mod filter;
 mod undecoded;
 mod unfed;
 
+pub use bundle::{Bundle, Bundles};
 pub use correlate::{Correlate, CorrelateOutput, Marker, Message, Progressed};
 pub use filter::{Counts, Detected, Filter, FilterOutput, Record, Rejected, Routed};
 pub use unfed::{Unfed, unfed};

@@ -115,6 +115,8 @@ pub struct Family {
     pub key_places: Vec<usize>,
     /// Whether a member takes events that lack a field of the key.
     pub null_group: bool,
+    /// Whether matches of a group differ by time and place alone: no member looks at another value.
+    pub is_alike: bool,
     /// Its members, by index.
     pub members: Vec<usize>,
 }
@@ -227,7 +229,7 @@ impl RuleSet {
         linker.correlate();
         linker.find_families();
         linker.view_fields();
-        linker.set
+        linker.set.named()
     }
 }
 
@@ -555,10 +557,11 @@ impl Linker<'_> {
         names.extend(key.iter().map(|f| f.as_str().as_bytes()));
         let id = hex(&stable_hash(&names)[..8]).into();
         let null_group = rules().any(|r| r.null_group);
+        let is_alike = rules().all(|r| r.kind.fields().is_empty());
         let fields: Vec<FieldPath> = fields.into_iter().collect();
         let names = fields.iter().map(|f| f.as_str().into()).collect();
         let key_places = key.iter().filter_map(|k| fields.iter().position(|f| f == k)).collect();
-        Family { id, key, fields, names, key_places, null_group, members }
+        Family { id, key, fields, names, key_places, null_group, is_alike, members }
     }
 }
 

@@ -23,6 +23,7 @@ mod processing;
 mod reference;
 mod regex;
 mod shown;
+mod state_version;
 mod tree;
 mod yaml;
 
@@ -47,6 +48,7 @@ pub use pattern::{Part, Pattern};
 pub use placeholder::{Placeholders, parse as parse_placeholders};
 pub use processing::{ProcessingPipeline, RuleView, View};
 pub use regex::TextRegex;
+pub use state_version::StateVersion;
 pub use tree::{DetectionItem, DetectionTree, Modifier, Selection};
 pub use yaml::{Key, Node, Yaml, parse as parse_yaml};
 

@@ -1,20 +1,23 @@
 //! The second stage at work: matches → alerts.
 //!
-//! Its state is a fold of its partition of the matches topic. It is rebuilt the simple way: by reading
-//! the partition from its start again, with the outputs before the group's position left out.
+//! Its state is a fold of its partition of the matches topic. What has changed of it is written, a shard
+//! after the other, to the partition of `<app>.state` with the same number, in the epoch's transaction. The
+//! next owner reads that, then the matches from where it stands, with the outputs before the group's
+//! position left out. Nothing kept, or nothing that can be used: then from the start of the matches.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Stopwatch;
 use super::shared::{Shared, Unreported};
-use super::stage::{Assigned, Run, Stage};
+use super::stage::{Assigned, Entry, Run, Stage};
 use crate::alert::{self, Gap};
-use crate::bus::{BusError, Outbox, Place, Record, Stats};
+use crate::bus::{BusError, Outbox, Outgoing, Place, Record, Stats};
 use crate::config::{Config, Start};
-use crate::correlate::{FoldCounts, FoldOptions, Updates};
+use crate::correlate::{FoldCounts, FoldOptions, Restore, Restored, SHARDS, Updates};
 use crate::decode::{Reject, RejectCode};
 use crate::ids::Coordinate;
+use crate::limits::LEAVE_GROUPS_MAX;
 use crate::pipeline::{Correlate, CorrelateOutput, Message, Rejected};
 use crate::sink::{send_alert, send_late, send_reject};
 use crate::time::Timestamp;
@@ -24,6 +27,32 @@ struct PartitionState {
     counted: FoldCounts,
     /// Whether records are new, not read again to rebuild state.
     live: bool,
+    /// The record that comes next.
+    next: i64,
+    /// The shard whose turn it is to be written, and since when.
+    turn: u8,
+    turn_since: Option<Timestamp>,
+    /// How many shards were written since the last record came; all of them is enough.
+    written: u8,
+}
+
+impl PartitionState {
+    fn new(correlate: Correlate, next: i64) -> Self {
+        let counted = FoldCounts::default();
+        let (turn, turn_since, written) = (0, None, 0);
+        Self { correlate, counted, live: false, next, turn, turn_since, written }
+    }
+
+    /// How many shards are due, when each has its turn once in `interval`.
+    fn due(&mut self, now: Timestamp, interval: i64) -> u8 {
+        let since = *self.turn_since.get_or_insert(now);
+        let turn = (interval / i64::from(SHARDS)).max(1);
+        let due = (now.since(since) / turn).clamp(0, i64::from(SHARDS)) as u8;
+        if due > 0 {
+            self.turn_since = Some(now);
+        }
+        if self.live { due.min(SHARDS - self.written) } else { 0 }
+    }
 }
 
 /// The second stage of one worker.
@@ -31,6 +60,8 @@ pub struct CorrelateStage {
     shared: Arc<Shared>,
     number: usize,
     partitions: BTreeMap<Place, PartitionState>,
+    /// What is being read of the state that was kept.
+    restoring: BTreeMap<Place, Restore>,
     output: CorrelateOutput,
     restore: Option<Stopwatch>,
     unreported: Unreported,
@@ -43,9 +74,40 @@ impl CorrelateStage {
             shared: Arc::clone(shared),
             number,
             partitions: BTreeMap::new(),
+            restoring: BTreeMap::new(),
             output: CorrelateOutput::default(),
             restore: None,
             unreported: Unreported::default(),
+        }
+    }
+
+    fn report_gap(
+        &mut self,
+        (topic, partition): &Place,
+        (from, to): (i64, i64),
+        detected_by: &'static str,
+        out: &mut impl Outbox,
+    ) -> Result<(), BusError> {
+        let (topic, partition, time) = (topic.to_string(), *partition, self.shared.now());
+        let gap = Gap { topic, partition, from, to, detected_by, time };
+        send_alert(out, &self.shared.topics.alerts, &alert::of_gap(&gap))?;
+        self.unreported.gap(gap);
+        Ok(())
+    }
+
+    /// Publishes how long correlations that were begun anew still lack a part of their timespan.
+    fn publish_warming(&self) {
+        let rules = &self.shared.rules.correlations;
+        for (index, rule) in rules.iter().enumerate() {
+            let left = |state: &PartitionState| {
+                let fold = state.correlate.fold();
+                let (since, now) = (fold.since()[index]?, fold.happened()?);
+                Some(since.plus(rule.timespan_micros).since(now).max(0))
+            };
+            if let Some(left) = self.partitions.values().filter_map(left).max() {
+                let id = &rule.header.id.0;
+                self.shared.metrics.rule_warming_seconds.set([id], left as f64 / 1e6);
+            }
         }
     }
 
@@ -100,6 +162,36 @@ fn publish(shared: &Shared, now: &FoldCounts, before: &FoldCounts) {
     }
 }
 
+/// Writes the next few shards of a partition's state, in the epoch at hand.
+fn write_shards(
+    shared: &Shared,
+    (_, partition): &Place,
+    state: &mut PartitionState,
+    count: u8,
+    out: &mut impl Outbox,
+) -> Result<(), BusError> {
+    let (mut records, mut bytes, mut sent) = (0, 0, Ok(()));
+    for _ in 0..count {
+        state.correlate.write(state.turn, state.next, &mut |record| {
+            (records, bytes) = (records + 1, bytes + record.len() as u64);
+            if sent.is_ok() {
+                sent = out.send(Outgoing {
+                    topic: &shared.topics.state,
+                    partition: Some(*partition),
+                    key: &record.key,
+                    payload: record.value.as_deref(),
+                    headers: &[],
+                });
+            }
+        });
+        state.turn = (state.turn + 1) % SHARDS;
+        state.written += 1;
+    }
+    shared.metrics.changelog_records.add([], records);
+    shared.metrics.changelog_bytes.add([], bytes);
+    Ok(sent?)
+}
+
 /// How folds run, by the configuration: the same for every partition, wherever it is.
 fn fold_options(config: &Config) -> FoldOptions {
     let correlation = &config.correlation;
@@ -111,6 +203,7 @@ fn fold_options(config: &Config) -> FoldOptions {
         updates,
         rule_groups_max: correlation.rule_groups_max,
         bytes_max: correlation.state_bytes_max,
+        is_kept: true,
         ..FoldOptions::default()
     }
 }
@@ -126,28 +219,78 @@ impl Stage for CorrelateStage {
         Start::Earliest
     }
 
-    fn assign(&mut self, partition: &Assigned, out: &mut impl Outbox) -> Result<i64, BusError> {
-        if let Some((from, to)) = partition.beginning.lost {
-            let gap = Gap {
-                topic: partition.place.0.to_string(),
-                partition: partition.place.1,
-                from,
-                to,
-                detected_by: "assignment",
-                time: self.shared.now(),
-            };
-            send_alert(out, &self.shared.topics.alerts, &alert::of_gap(&gap))?;
-            self.unreported.gap(gap);
+    fn keeps_state_in(&self) -> Option<&str> {
+        Some(&self.shared.topics.state)
+    }
+
+    fn assign(&mut self, partition: &Assigned, out: &mut impl Outbox) -> Result<(), BusError> {
+        if let Some(lost) = partition.beginning.lost {
+            self.report_gap(&partition.place, lost, "assignment", out)?;
         }
         let options = fold_options(&self.shared.config);
-        let correlate = Correlate::new(Arc::clone(&self.shared.rules), options);
-        let state = PartitionState { correlate, counted: FoldCounts::default(), live: false };
-        self.partitions.insert(partition.place.clone(), state);
+        let kept = Restore::new(Arc::clone(&self.shared.rules), options);
+        self.restoring.insert(partition.place.clone(), kept);
         self.restore.get_or_insert_with(Stopwatch::start);
-        Ok(partition.bounds.offset_low)
+        Ok(())
+    }
+
+    fn kept(&mut self, place: &Place, key: &[u8], value: Option<&[u8]>) {
+        if let Some(kept) = self.restoring.get_mut(place) {
+            kept.record(key, value);
+        }
+    }
+
+    fn enter(&mut self, partition: &Assigned, out: &mut impl Outbox) -> Result<Entry, BusError> {
+        let Assigned { place, committed, beginning, bounds } = partition;
+        let Some(kept) = self.restoring.remove(place) else { return Err(BusError::Lost) };
+        let known = committed.map(|_| beginning.offset);
+        let Restored { fold, replay, wrong } = kept.finish(known, bounds.offset_high);
+        let outcome = match (&wrong, &replay) {
+            (Some(_), _) => "unusable",
+            (None, Some(_)) => "kept",
+            (None, None) => "nothing",
+        };
+        self.shared.metrics.restores.add([outcome], 1);
+        if let Some(wrong) = wrong {
+            let (topic, number) = (&*self.shared.topics.state, place.1);
+            tracing::error!(topic, partition = number, %wrong, "state is rebuilt from the matches");
+        }
+        let mut entry = Entry { from: bounds.offset_low, published: beginning.offset };
+        if let Some(replay) = &replay {
+            entry.from = replay.from.max(bounds.offset_low);
+            if committed.is_none() {
+                // Positions of groups expire; what was kept knows better than to begin anew.
+                entry.published = replay.latest;
+                tracing::error!(
+                    topic = &*place.0,
+                    partition = place.1,
+                    offset = replay.latest,
+                    "the group has no position any more: going on where state was written last"
+                );
+            }
+            if replay.from < bounds.offset_low {
+                let lost = (replay.from, bounds.offset_low);
+                self.report_gap(place, lost, "restore", out)?;
+            }
+        }
+        let rules = Arc::clone(&self.shared.rules);
+        let correlate = Correlate::restore(rules, fold, replay.as_ref());
+        self.partitions.insert(place.clone(), PartitionState::new(correlate, entry.from));
+        Ok(entry)
+    }
+
+    fn leave(&mut self, places: &[Place], out: &mut impl Outbox) -> Result<(), BusError> {
+        for place in places {
+            let Some(state) = self.partitions.get_mut(place) else { continue };
+            if state.live && state.correlate.fold().unwritten() <= LEAVE_GROUPS_MAX {
+                write_shards(&self.shared, place, state, SHARDS - state.written, out)?;
+            }
+        }
+        Ok(())
     }
 
     fn revoke(&mut self, place: &Place) {
+        self.restoring.remove(place);
         self.partitions.remove(place);
     }
 
@@ -166,7 +309,7 @@ impl Stage for CorrelateStage {
         let mut taken = 0;
         for message in run.records {
             match Message::decode(message.payload().unwrap_or_default()) {
-                Ok(record) => state.correlate.record(record, &mut self.output),
+                Ok(record) => state.correlate.record(message.offset(), record, &mut self.output),
                 Err(e) if !run.restoring => {
                     let (topic, offset) = (Arc::clone(topic), message.offset());
                     let at = Coordinate { topic, partition: *partition, offset };
@@ -187,6 +330,7 @@ impl Stage for CorrelateStage {
                 send_late(out, &self.shared.topics.late, &event)?;
             }
             taken += 1;
+            (state.next, state.written) = (message.offset() + 1, 0);
             if out.is_full() {
                 break;
             }
@@ -202,8 +346,18 @@ impl Stage for CorrelateStage {
         }
     }
 
-    fn tick(&mut self, _now: Timestamp, _out: &mut impl Outbox) -> Result<(), BusError> {
+    fn tick(&mut self, now: Timestamp, out: &mut impl Outbox) -> Result<(), BusError> {
         self.publish_counts();
+        let interval = self.shared.config.correlation.snapshot_interval.0;
+        let mut all = 0;
+        for (place, state) in &mut self.partitions {
+            let due = state.due(now, interval);
+            write_shards(&self.shared, place, state, due, out)?;
+            all += due;
+        }
+        if all > 0 {
+            self.publish_warming();
+        }
         Ok(())
     }
 

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::shared::{Shared, Unreported};
-use super::stage::{Assigned, Run, Stage};
+use super::stage::{Assigned, Entry, Run, Stage};
 use crate::alert::{self, Gap};
 use crate::bus::{self, BusError, Outbox, Outgoing, Place, Stats};
 use crate::config::Start;
 use crate::decode::Decoder;
 use crate::ids::{Coordinate, partition_of};
 use crate::limits::FRONTIER_RECORDS;
-use crate::pipeline::{Filter, FilterOutput, Marker, Message, Progressed, Record};
+use crate::pipeline::{Bundles, Filter, FilterOutput, Marker, Message, Progressed, Record};
 use crate::sink::{send_alert, send_reject};
 use crate::time::Timestamp;
 use crate::window::{PartitionClock, Progress};
@@ -67,6 +67,8 @@ pub struct FilterStage {
 struct Found {
     shared: Arc<Shared>,
     output: FilterOutput,
+    /// Matches that go out with the epoch.
+    bundles: Bundles,
     unreported: Unreported,
 }
 
@@ -85,6 +87,10 @@ impl Found {
         for routed in output.matches.drain(..) {
             let key: Vec<&[u8]> = routed.key.iter().map(|k| k.as_bytes()).collect();
             let partition = partition_of(&key, *matches_partitions);
+            if routed.is_alike {
+                self.bundles.add(routed.event, partition);
+                continue;
+            }
             let value = Message::Match(routed.event).encode();
             send_to(out, &topics.matches, partition, &value)?;
         }
@@ -95,7 +101,18 @@ impl Found {
             metrics.parse_errors.add([&spec.topic, format, reason], 1);
             metrics.dead_letters.add([&spec.topic, reason], 1);
         }
+        if self.bundles.is_full() {
+            self.send_bundles(out)?;
+        }
         Ok(true)
+    }
+
+    fn send_bundles(&mut self, out: &mut impl Outbox) -> Result<(), BusError> {
+        let matches = &self.shared.topics.matches;
+        for (partition, message) in self.bundles.take() {
+            send_to(out, matches, partition, &message.encode())?;
+        }
+        Ok(())
     }
 }
 
@@ -121,6 +138,7 @@ impl FilterStage {
             found: Found {
                 shared: Arc::clone(shared),
                 output: FilterOutput::default(),
+                bundles: Bundles::default(),
                 unreported: Unreported::default(),
             },
             marked_at: Timestamp::MIN,
@@ -205,7 +223,7 @@ impl Stage for FilterStage {
         self.sources.get(topic).map_or(Start::Earliest, |s| s.spec.start)
     }
 
-    fn assign(&mut self, partition: &Assigned, out: &mut impl Outbox) -> Result<i64, BusError> {
+    fn assign(&mut self, partition: &Assigned, out: &mut impl Outbox) -> Result<(), BusError> {
         let (topic, number) = &partition.place;
         if let Some((from, to)) = partition.beginning.lost {
             let held = self.partitions.contains_key(&partition.place);
@@ -221,9 +239,14 @@ impl Stage for FilterStage {
             self.found.unreported.gap(gap);
         }
         self.partitions.entry(partition.place.clone()).or_default();
-        // Whoever read the partition before may not have said yet how far event time had come.
-        let before = partition.beginning.offset - FRONTIER_RECORDS;
-        Ok(before.max(partition.bounds.offset_low).min(partition.beginning.offset))
+        Ok(())
+    }
+
+    /// Whoever read the partition before may not have said yet how far event time had come.
+    fn enter(&mut self, partition: &Assigned, _out: &mut impl Outbox) -> Result<Entry, BusError> {
+        let published = partition.beginning.offset;
+        let from = (published - FRONTIER_RECORDS).max(partition.bounds.offset_low).min(published);
+        Ok(Entry { from, published })
     }
 
     fn revoke(&mut self, place: &Place) {
@@ -300,6 +323,8 @@ impl Stage for FilterStage {
             return Ok(());
         }
         self.marked_at = now;
+        // What a marker says of event time is said after the matches that it is about.
+        self.found.send_bundles(out)?;
         let Some(marker) = self.marker() else { return Ok(()) };
         let value = Message::Marker(marker).encode();
         for partition in 0..self.shared.matches_partitions {
@@ -308,12 +333,21 @@ impl Stage for FilterStage {
         Ok(())
     }
 
+    fn gathered(&self) -> usize {
+        self.found.bundles.len()
+    }
+
+    fn send_gathered(&mut self, out: &mut impl Outbox) -> Result<(), BusError> {
+        self.found.send_bundles(out)
+    }
+
     fn committed(&mut self) {
         self.found.unreported.report(&self.shared);
     }
 
     fn aborted(&mut self) {
         self.found.unreported = Unreported::default();
+        self.found.bundles.clear();
     }
 
     fn ready(&mut self, _restoring: usize) {

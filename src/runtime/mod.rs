@@ -22,5 +22,5 @@ pub use filter::{FilterStage, SourceSpec};
 pub use service::{Service, ServiceError};
 pub use shared::{OwnTopics, Shared};
 pub use signals::terminated;
-pub use stage::{Assigned, Run, Stage};
+pub use stage::{Assigned, Entry, Run, Stage};
 pub use worker::Worker;

@@ -21,16 +21,19 @@ use super::filter::{FilterStage, SourceSpec};
 use super::shared::Shared;
 use super::stage::Stage;
 use super::worker::Worker;
-use super::{LoadError, LoadedRules, SystemClock, load_mappings, load_tables};
+use super::{LoadError, LoadedRules, Stopwatch, SystemClock, load_mappings, load_tables};
 use crate::bus::BusError;
 use crate::config::{Config, ConfigError, Source, Webhook, read_secret};
 use crate::decode::{Decoder, EventClock, Format};
 use crate::http;
 use crate::kafka::{
-    ClientError, Clients, KafkaBus, TopicError, TopicSpec, WorkerContext, ensure_topics,
+    ClientError, Clients, IfOthers, KafkaBus, TopicError, TopicSpec, WorkerContext, ensure_topics,
     partition_count, retention_ms,
 };
-use crate::limits::{METADATA_REFRESH_MS, RESTART_BACKOFF_MS_MAX, RESTART_BACKOFF_MS_MIN};
+use crate::limits::{
+    FENCED_MAX, METADATA_REFRESH_MS, RESTART_BACKOFF_MS_MAX, RESTART_BACKOFF_MS_MIN,
+    RESTART_SETTLED_MS,
+};
 use crate::metrics::{Metrics, MetricsError};
 use crate::sink::webhook;
 use crate::time::Clock;
@@ -360,21 +363,39 @@ fn checks(config: &Config) -> Vec<String> {
 }
 
 fn own_topics(config: &Config) -> Vec<TopicSpec> {
-    let spec = |name: String, partitions: i32| TopicSpec {
+    const DAY_MS: i64 = 86_400_000;
+    let topic = |name: String, partitions: i32, policy, settings| TopicSpec {
         name,
         partitions,
+        if_others: IfOthers::Fine,
+        policy,
         replication_factor: config.topics.replication_factor,
-        settings: vec![
-            ("cleanup.policy", "delete".to_owned()),
-            // Matches rebuild state; alerts and dead letters are the record of what happened.
-            ("retention.ms", (7 * 86_400_000i64).to_string()),
-        ],
+        settings,
     };
+    // Matches rebuild state; alerts and dead letters are the record of what happened.
+    let log = |name: String, partitions: i32| {
+        topic(name, partitions, "delete", vec![("retention.ms", (7 * DAY_MS).to_string())])
+    };
+    let partitions = config.topics.matches_partitions;
+    let state = vec![
+        // The segment that is written to is never compacted: small ones keep what a restore reads close to
+        // what is alive.
+        ("segment.bytes", (64 << 20).to_string()),
+        ("segment.ms", (DAY_MS / 24).to_string()),
+        ("min.cleanable.dirty.ratio", "0.2".to_owned()),
+        ("max.compaction.lag.ms", (DAY_MS / 24).to_string()),
+        // Longer than any restore: a reader that misses a deletion would see the group again.
+        ("delete.retention.ms", DAY_MS.to_string()),
+    ];
     vec![
-        spec(config.matches_topic(), config.topics.matches_partitions),
-        spec(config.alerts_topic(), config.topics.alerts_partitions),
-        spec(config.dead_letters_topic(), config.topics.alerts_partitions),
-        spec(config.late_topic(), config.topics.alerts_partitions),
+        TopicSpec { if_others: IfOthers::Torn, ..log(config.matches_topic(), partitions) },
+        TopicSpec {
+            if_others: IfOthers::Remade,
+            ..topic(config.state_topic(), partitions, "compact", state)
+        },
+        log(config.alerts_topic(), config.topics.alerts_partitions),
+        log(config.dead_letters_topic(), config.topics.alerts_partitions),
+        log(config.late_topic(), config.topics.alerts_partitions),
     ]
 }
 
@@ -416,12 +437,17 @@ fn supervise<S: Stage>(
     number: usize,
     stage: impl Fn() -> S,
 ) {
-    let mut backoff = RESTART_BACKOFF_MS_MIN;
+    let (mut backoff, mut fenced) = (RESTART_BACKOFF_MS_MIN, 0);
     while !shared.stop.load(Ordering::Relaxed) {
+        let clock = Stopwatch::start();
         let ended = work(shared, clients, number, stage());
         let Err(error) = ended else { return };
         let name = format!("{}-{number}", S::NAME);
-        if error.is_fenced() {
+        if clock.elapsed() >= Duration::from_millis(RESTART_SETTLED_MS) {
+            (backoff, fenced) = (RESTART_BACKOFF_MS_MIN, 0);
+        }
+        fenced += usize::from(error.is_fenced());
+        if fenced >= FENCED_MAX {
             let hint = "give each instance a name of its own: `instance:` in the configuration";
             shared.fail(format!("{name}: {error}; {hint}"));
             return;

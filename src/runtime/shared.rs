@@ -27,6 +27,8 @@ pub struct OwnTopics {
     pub dead_letters: String,
     /// Matches that came too late for correlations.
     pub late: String,
+    /// What is kept of the state of correlations.
+    pub state: String,
 }
 
 /// What an epoch will have published once it is committed.
@@ -111,6 +113,7 @@ impl Shared {
             matches: config.matches_topic(),
             dead_letters: config.dead_letters_topic(),
             late: config.late_topic(),
+            state: config.state_topic(),
         };
         Self {
             config,

@@ -12,10 +12,21 @@ use crate::time::Timestamp;
 pub struct Assigned {
     /// Topic and partition.
     pub place: Place,
-    /// Where reading begins by the group's position; what was lost before it.
+    /// The group's position.
+    pub committed: Option<i64>,
+    /// Where reading begins by that; what was lost before it.
     pub beginning: Beginning,
     /// What is there.
     pub bounds: Bounds,
+}
+
+/// Where a partition is read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The first record; it may lie before the group's position when state has to be rebuilt.
+    pub from: i64,
+    /// Outputs of records before this have been published.
+    pub published: i64,
 }
 
 /// Records of one partition in a row, at least one.
@@ -41,12 +52,38 @@ pub trait Stage {
     /// Where a topic is begun without a position.
     fn start(&self, topic: &str) -> Start;
 
-    /// Takes a partition; gives the offset from which to read, which may lie before the group's
-    /// position when state has to be rebuilt.
+    /// The compacted topic in which state is kept, if it is: partition by partition beside the topic
+    /// that is read.
+    fn keeps_state_in(&self) -> Option<&str> {
+        None
+    }
+
+    /// Takes a partition. Where state is kept, what is kept of the partition follows.
     ///
     /// # Errors
     /// When an output cannot be sent.
-    fn assign(&mut self, partition: &Assigned, out: &mut impl Outbox) -> Result<i64, BusError>;
+    fn assign(&mut self, partition: &Assigned, out: &mut impl Outbox) -> Result<(), BusError>;
+
+    /// Takes a record of what was kept of a partition; without a value it is no longer so.
+    fn kept(&mut self, _place: &Place, _key: &[u8], _value: Option<&[u8]>) {}
+
+    /// Says where the partition is to be read from; all that was kept of it has been handed over.
+    ///
+    /// # Errors
+    /// When an output cannot be sent.
+    fn enter(&mut self, partition: &Assigned, _out: &mut impl Outbox) -> Result<Entry, BusError> {
+        let from = partition.beginning.offset;
+        Ok(Entry { from, published: from })
+    }
+
+    /// Keeps what there is of partitions that are about to be given back, in the epoch that is then
+    /// committed.
+    ///
+    /// # Errors
+    /// When an output cannot be sent.
+    fn leave(&mut self, _places: &[Place], _out: &mut impl Outbox) -> Result<(), BusError> {
+        Ok(())
+    }
 
     /// Gives a partition back; its outputs are committed.
     fn revoke(&mut self, place: &Place);
@@ -66,6 +103,19 @@ pub trait Stage {
     /// # Errors
     /// When an output cannot be sent.
     fn tick(&mut self, now: Timestamp, out: &mut impl Outbox) -> Result<(), BusError>;
+
+    /// How many outputs it has gathered that go out with the epoch.
+    fn gathered(&self) -> usize {
+        0
+    }
+
+    /// Sends what it has gathered; the epoch is about to be committed.
+    ///
+    /// # Errors
+    /// When an output cannot be sent.
+    fn send_gathered(&mut self, _out: &mut impl Outbox) -> Result<(), BusError> {
+        Ok(())
+    }
 
     /// Called after each commit: now its outputs have happened.
     fn committed(&mut self);

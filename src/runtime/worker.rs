@@ -10,6 +10,10 @@
 //! What a batch holds of one partition in a row is a *run*: positions, state and clocks are looked up
 //! once for it. Only the stage works record by record.
 //!
+//! Where a stage keeps state, a partition that was taken is *entered* in steps: what is kept is read a
+//! slice in each round, beside the records of the other partitions; then its own records are read from
+//! where that state stands.
+//!
 //! When an epoch is aborted, the worker keeps its place in the group and goes back to the committed
 //! offsets with fresh state. When anything else fails, it is dropped with all it holds and built anew.
 
@@ -19,13 +23,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::stage::{Assigned, Run, Stage};
+use super::stage::{Assigned, Entry, Run, Stage};
 use crate::bus::{
-    Bus, BusError, Offsets, Outbox, Place, ReadError, Rebalance, Record, Remedy, TransactionError,
+    Bus, BusError, KeptReader, Offsets, Outbox, Place, ReadError, Rebalance, Record, Remedy,
+    TransactionError,
 };
 use crate::config::Start;
 use crate::limits::{
-    OFFSETS_ONLY_COMMIT_MS, POLL_BATCH_RECORDS_MAX, POLL_WAIT_MS, STATISTICS_INTERVAL_MS,
+    KEPT_BATCH_RECORDS_MAX, OFFSETS_ONLY_COMMIT_MS, POLL_BATCH_RECORDS_MAX, POLL_WAIT_MS,
+    STATISTICS_INTERVAL_MS,
 };
 use crate::metrics::{LatencyRecorder, Metrics};
 use crate::source::beginning;
@@ -37,6 +43,20 @@ struct Position {
     next: i64,
     /// Records before this were committed by an earlier owner.
     committed: i64,
+    /// Whether what was kept of it is still being read; records are left aside until then.
+    waits: bool,
+}
+
+impl Position {
+    fn is_restoring(&self) -> bool {
+        self.waits || self.next < self.committed
+    }
+}
+
+/// What was kept of partitions, being read.
+struct Entering<K> {
+    reader: K,
+    unread: BTreeMap<i32, Assigned>,
 }
 
 /// One worker.
@@ -46,6 +66,7 @@ pub struct Worker<'w, B: Bus, S: Stage> {
     bus: Rc<B>,
     outbox: B::Outbox,
     positions: BTreeMap<Place, Position>,
+    entering: Vec<Entering<B::KeptReader>>,
     topics: Vec<Arc<str>>,
     /// Positions that the next commit writes.
     dirty: Offsets,
@@ -83,6 +104,7 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
             bus: Rc::new(bus),
             outbox,
             positions: BTreeMap::new(),
+            entering: Vec::new(),
             dirty: Offsets::new(),
             fresh: false,
             rewound: None,
@@ -120,11 +142,12 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
         while let Some(message) = self.bus.next_rebalance() {
             self.rebalance(message)?;
         }
+        self.enter()?;
         self.poll()?;
         self.observe();
         if self.joined {
             self.stage.tick(self.clock.now(), &mut self.outbox)?;
-            let restoring = self.positions.values().filter(|p| p.next < p.committed).count();
+            let restoring = self.positions.values().filter(|p| p.is_restoring()).count();
             let stands = (self.positions.len(), restoring);
             if self.told != Some(stands) {
                 self.told = Some(stands);
@@ -143,7 +166,9 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
     /// # Errors
     /// The failure, as whoever builds workers is to see it.
     pub fn finish(mut self, done: Result<(), BusError>) -> Result<(), BusError> {
-        let Err(error) = done.and_then(|()| self.commit()) else { return Ok(()) };
+        let places: Vec<Place> = self.positions.keys().cloned().collect();
+        let done = done.and_then(|()| self.leave(&places)).and_then(|()| self.commit());
+        let Err(error) = done else { return Ok(()) };
         self.bus.abort(&mut self.outbox);
         if error.is_fenced() && !self.bus.is_replaced() {
             // A transaction that took too long, as after a pause of the whole machine, looks the
@@ -164,7 +189,7 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
         for (place, position) in &mut self.positions {
             // Before the group's position there may be nothing but markers, which no reader sees: at the
             // end of the partition all of it has been read in any case.
-            if stats.get(place).is_some_and(|s| s.drained) {
+            if !position.waits && stats.get(place).is_some_and(|s| s.drained) {
                 position.next = position.next.max(position.committed);
             }
         }
@@ -188,10 +213,11 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
         }
         let all: Vec<Place> = self.positions.keys().cloned().collect();
         all.iter().for_each(|place| self.stage.revoke(place));
+        self.entering.clear();
         if all.is_empty() {
             return Ok(());
         }
-        self.bus.unassign(&all)?;
+        self.bus.let_go(&all)?;
         let mut known = self.bus.committed(&all)?;
         for (place, committed) in &mut known {
             // Where the group has no position yet, the beginning stays that which was decided at first.
@@ -235,7 +261,7 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
         let Some((place, position)) = place.and_then(|p| self.positions.get_key_value(&p)) else {
             return Ok(());
         };
-        self.bus.unassign(std::slice::from_ref(place))?;
+        self.bus.let_go(std::slice::from_ref(place))?;
         self.bus.assign(&Offsets::from([(place.clone(), position.next)]))
     }
 
@@ -243,6 +269,7 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
     fn process(&mut self, records: &[B::Record<'_>], now: Timestamp) -> Result<usize, BusError> {
         let place = place_of(&self.topics, &records[0]);
         let known = place.as_ref().and_then(|place| self.positions.get_mut(place));
+        let known = known.filter(|position| !position.waits);
         let (Some(place), Some(position)) = (&place, known) else { return Ok(records.len()) };
         let restoring = records[0].offset() < position.committed;
         let turn = records.partition_point(|m| m.offset() < position.committed);
@@ -286,7 +313,9 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
         if done.is_err() {
             return self.recover(done);
         }
-        self.bus.unassign(&gone.keys().cloned().collect::<Vec<_>>())?;
+        let places: Vec<Place> = gone.keys().cloned().collect();
+        self.stop_entering(&places);
+        self.bus.let_go(&places)?;
         self.take(gone)
     }
 
@@ -302,7 +331,8 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
             }
             Rebalance::Revoke(places) => {
                 self.metrics.rebalances.add(["revoke"], 1);
-                let done = self.commit();
+                let done = self.leave(&places).and_then(|()| self.commit());
+                self.stop_entering(&places);
                 for place in &places {
                     self.stage.revoke(place);
                     self.positions.remove(place);
@@ -325,39 +355,106 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
     /// Decides where to begin in each partition, whose positions are given, reports what was lost, and
     /// starts reading.
     fn take(&mut self, known: BTreeMap<Place, Option<i64>>) -> Result<(), BusError> {
-        let mut reading = Offsets::new();
+        let (mut reading, mut entering) = (Offsets::new(), BTreeMap::new());
         for (place, committed) in known {
-            let bounds = self.bus.bounds(&place)?;
-            let mut start = self.stage.start(&place.0);
-            if committed.is_none() && start == Start::Latest && self.is_added(&place)? {
-                start = Start::Earliest;
+            let assigned = self.assigned(place, committed)?;
+            self.stage.assign(&assigned, &mut self.outbox)?;
+            let from = assigned.beginning.offset;
+            let position = Position { next: from, committed: from, waits: true };
+            if self.positions.insert(assigned.place.clone(), position).is_none() {
+                self.metrics.partitions_assigned.add([&assigned.place.0], 1.0);
             }
-            let beginning = beginning(committed, bounds, start);
-            if beginning.rewound {
-                tracing::error!(
-                    topic = &*place.0,
-                    partition = place.1,
-                    ?committed,
-                    offset_high = bounds.offset_high,
-                    "the position lies beyond the end of the partition: it was made anew or cut"
-                );
+            if self.stage.keeps_state_in().is_none() {
+                reading.insert(assigned.place.clone(), self.begin(&assigned)?);
+            } else {
+                // The group waits for the assignment. What comes before the state is there is left
+                // aside and read again.
+                reading.insert(assigned.place.clone(), from);
+                entering.insert(assigned.place.1, assigned);
             }
-            let assigned = Assigned { place: place.clone(), beginning, bounds };
-            let from = self.stage.assign(&assigned, &mut self.outbox)?;
-            if beginning.lost.is_some() || committed.is_none() || beginning.rewound {
-                // From now on the group has a position: a later loss before it will be exact.
-                self.dirty.insert(place.clone(), beginning.offset);
-                self.fresh = true;
-            }
-            let position = Position { next: from, committed: beginning.offset };
-            if self.positions.insert(place.clone(), position).is_none() {
-                self.metrics.partitions_assigned.add([&place.0], 1.0);
-            }
-            reading.insert(place, from);
+        }
+        if let (Some(topic), false) = (self.stage.keeps_state_in(), entering.is_empty()) {
+            let partitions: Vec<i32> = entering.keys().copied().collect();
+            let reader = self.bus.read_kept(topic, &partitions)?;
+            self.entering.push(Entering { reader, unread: entering });
         }
         self.bus.assign(&reading)?;
         self.told = None;
         Ok(())
+    }
+
+    fn assigned(&self, place: Place, committed: Option<i64>) -> Result<Assigned, BusError> {
+        let bounds = self.bus.bounds(&place)?;
+        let mut start = self.stage.start(&place.0);
+        if committed.is_none() && start == Start::Latest && self.is_added(&place)? {
+            start = Start::Earliest;
+        }
+        let beginning = beginning(committed, bounds, start);
+        if beginning.rewound {
+            tracing::error!(
+                topic = &*place.0,
+                partition = place.1,
+                ?committed,
+                offset_high = bounds.offset_high,
+                "the position lies beyond the end of the partition: it was made anew or cut"
+            );
+        }
+        Ok(Assigned { place, committed, beginning, bounds })
+    }
+
+    /// Begins with a partition whose state is there; gives from where to read.
+    fn begin(&mut self, assigned: &Assigned) -> Result<i64, BusError> {
+        let Entry { from, published } = self.stage.enter(assigned, &mut self.outbox)?;
+        let Assigned { place, committed, beginning, .. } = assigned;
+        if beginning.lost.is_some() || committed.is_none() || beginning.rewound {
+            // From now on the group has a position: a later loss before it will be exact.
+            self.dirty.insert(place.clone(), published);
+            self.fresh = true;
+        }
+        let position = Position { next: from, committed: published, waits: false };
+        self.positions.insert(place.clone(), position);
+        self.told = None;
+        Ok(from)
+    }
+
+    /// Reads on in what was kept, and begins with the partitions of which all is read.
+    fn enter(&mut self) -> Result<(), BusError> {
+        let mut ready = Vec::new();
+        for Entering { reader, unread } in &mut self.entering {
+            let stage = &mut self.stage;
+            let ended = reader.read(KEPT_BATCH_RECORDS_MAX, &mut |partition, key, value| {
+                if let Some(assigned) = unread.get(&partition) {
+                    stage.kept(&assigned.place, key, value);
+                }
+            })?;
+            ready.extend(ended.iter().filter_map(|partition| unread.remove(partition)));
+        }
+        self.entering.retain(|e| !e.unread.is_empty());
+        if ready.is_empty() {
+            return Ok(());
+        }
+        let mut reading = Offsets::new();
+        for assigned in ready {
+            let from = self.begin(&assigned)?;
+            reading.insert(assigned.place, from);
+        }
+        self.bus.let_go(&reading.keys().cloned().collect::<Vec<_>>())?;
+        self.bus.assign(&reading)
+    }
+
+    /// Partitions that are given back are not entered any more.
+    fn stop_entering(&mut self, places: &[Place]) {
+        for entering in &mut self.entering {
+            entering.unread.retain(|_, assigned| !places.contains(&assigned.place));
+        }
+        self.entering.retain(|e| !e.unread.is_empty());
+    }
+
+    /// Has the stage keep its state of partitions that are entirely in its hands.
+    fn leave(&mut self, places: &[Place]) -> Result<(), BusError> {
+        let done = |place: &&Place| self.positions.get(*place).is_some_and(|p| !p.is_restoring());
+        let places: Vec<Place> = places.iter().filter(done).cloned().collect();
+        self.stage.leave(&places, &mut self.outbox)
     }
 
     /// A partition belongs to somebody else now, who tells how it stands.
@@ -388,13 +485,15 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
     /// Outputs are committed after the interval; positions alone may wait a little longer.
     fn is_commit_due(&self) -> bool {
         let age = self.age(self.epoch);
-        let outputs = self.outbox.messages() > 0 && age >= self.interval;
+        let waiting = self.outbox.messages() + self.stage.gathered();
+        let outputs = waiting > 0 && age >= self.interval;
         let offsets =
             !self.dirty.is_empty() && age >= Duration::from_millis(OFFSETS_ONLY_COMMIT_MS);
         self.fresh || self.outbox.is_full() || outputs || offsets
     }
 
     fn commit(&mut self) -> Result<(), BusError> {
+        self.stage.send_gathered(&mut self.outbox)?;
         if self.dirty.is_empty() && self.outbox.messages() == 0 {
             return Ok(());
         }

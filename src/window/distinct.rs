@@ -32,7 +32,6 @@ pub struct DistinctWindow {
     /// number is not that of `latest` is an earlier sighting.
     seen: VecDeque<Last>,
     /// Value → number of its latest sighting, kept from `MANY` values on.
-    #[serde(with = "pairs")]
     latest: Option<BTreeMap<ValueHash, u32>>,
     next: u32,
     /// Estimates how many there are, once more than are counted exactly.
@@ -159,25 +158,5 @@ impl DistinctWindow {
             + map * size_of::<(ValueHash, u32)>() * 3 / 2
             + self.sketch.as_ref().map_or(0, |s| s.bytes())
             + Episode::bytes(self.episode.as_deref())
-    }
-}
-
-/// A map as a list of pairs: JSON has no other keys than strings.
-mod pairs {
-    use std::collections::BTreeMap;
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use crate::window::ValueHash;
-
-    type Map = BTreeMap<ValueHash, u32>;
-
-    pub fn serialize<S: Serializer>(map: &Option<Map>, to: S) -> Result<S::Ok, S::Error> {
-        map.as_ref().map(|m| m.iter().collect::<Vec<_>>()).serialize(to)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Map>, D::Error> {
-        let pairs = Option::<Vec<(ValueHash, u32)>>::deserialize(from)?;
-        Ok(pairs.map(|p| p.into_iter().collect()))
     }
 }

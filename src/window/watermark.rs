@@ -124,7 +124,7 @@ impl PartitionClock {
 }
 
 /// What is known of one partition.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Known {
     /// The latest event time that it is known to have reached.
     reached: Timestamp,
@@ -135,7 +135,7 @@ struct Known {
 }
 
 /// The watermark over all partitions of all source topics.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SourceClock {
     partitions: BTreeMap<Arc<str>, i32>,
     known: BTreeMap<(Arc<str>, i32), Known>,

@@ -73,7 +73,8 @@ pub fn admin(bootstrap: &str) -> AdminClient<DefaultClientContext> {
     config(bootstrap, &[]).create().unwrap()
 }
 
-/// Creates a topic with configurations and waits until every partition has a leader.
+/// Creates a topic with configurations and the cluster's own number of replicas, and waits until every partition has a
+/// leader.
 pub fn topic_with(
     bootstrap: &str,
     what: &str,
@@ -81,7 +82,7 @@ pub fn topic_with(
     configs: &[(&str, &str)],
 ) -> String {
     let name = unique(what);
-    let mut topic = NewTopic::new(&name, partitions, TopicReplication::Fixed(1));
+    let mut topic = NewTopic::new(&name, partitions, TopicReplication::Fixed(-1));
     for (key, value) in configs {
         topic = topic.set(key, value);
     }

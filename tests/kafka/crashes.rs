@@ -230,3 +230,30 @@ fn an_instance_that_is_told_to_end_commits_and_the_next_goes_on() {
     expect(&app, &expected, alerts, &[&a]);
     a.stop();
 }
+
+#[test]
+fn of_two_instances_with_one_name_one_ends_and_says_why_and_the_other_goes_on() {
+    let Some(bootstrap) = kafka() else { return };
+    let app = App::json(&bootstrap, "namesakes", 1);
+    let write = |n: usize| {
+        let mut writer = Writer::new(&bootstrap, &app.topic);
+        writer.send(0, Some(format!(r#"{{"mark":"yes","n":{n}}}"#).as_bytes()));
+        writer.flush();
+    };
+    let mut both = vec![app.start("a"), app.start("a")];
+    let gone = wait_for("one of them ends", || {
+        let gone = both.iter_mut().position(|instance| !instance.is_alive())?;
+        Some(both.remove(gone))
+    });
+    let log = gone.log();
+    assert!(log.contains("another instance has taken over"), "{log}");
+    assert!(log.contains("give each instance a name of its own"), "{log}");
+    write(0);
+    let mut alerts = app.alerts();
+    wait_at_most(GOES_ON, "the other goes on", || {
+        alerts.poll();
+        (alerts.records.len() == 1).then_some(())
+    });
+    assert!(both[0].is_alive(), "it has ended, too");
+    both.remove(0).stop();
+}

@@ -1,6 +1,6 @@
 //! What the tests need of Kafka: where it is, records in, alerts out, positions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::AdminOptions;
@@ -195,6 +195,8 @@ pub fn delete_records(bootstrap: &str, topic: &str, partition: i32, before: i64)
 /// One committed record of a topic.
 #[derive(Clone, Debug)]
 pub struct Published {
+    pub partition: i32,
+    pub offset: i64,
     pub payload: Vec<u8>,
     pub headers: BTreeMap<String, String>,
 }
@@ -208,38 +210,62 @@ impl Published {
 /// Reads all committed records of a topic, as they come.
 pub struct Topic {
     consumer: BaseConsumer,
+    /// Partitions that have been read to their ends once.
+    ended: BTreeSet<i32>,
     pub records: Vec<Published>,
 }
 
 impl Topic {
     pub fn open(bootstrap: &str, topic: &str) -> Topic {
-        let consumer = client(bootstrap, "reader", "read_committed");
+        Topic::open_under(bootstrap, topic, "read_committed")
+    }
+
+    /// Under an isolation level.
+    pub fn open_under(bootstrap: &str, topic: &str, isolation: &str) -> Topic {
+        let consumer = client(bootstrap, "reader", isolation);
         let mut list = TopicPartitionList::new();
         for partition in partitions(&consumer, topic) {
             list.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
         }
         consumer.assign(&list).unwrap();
-        Topic { consumer, records: Vec::new() }
+        Topic { consumer, ended: BTreeSet::new(), records: Vec::new() }
     }
 
     /// Takes what is there without waiting long.
     pub fn poll(&mut self) {
-        while let Some(polled) = self.consumer.poll(Duration::from_millis(20)) {
-            let message = match polled {
-                Ok(message) => message,
-                Err(KafkaError::PartitionEOF(_)) => continue,
-                Err(error) => panic!("cannot read: {error}"),
-            };
-            let text = |bytes: Option<&[u8]>| {
-                String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
-            };
-            let headers = message.headers().map(|h| h.iter().map(|h| (h.key, h.value)));
-            let headers = headers.into_iter().flatten();
-            self.records.push(Published {
-                payload: message.payload().unwrap_or_default().to_vec(),
-                headers: headers.map(|(k, v)| (k.to_owned(), text(v))).collect(),
-            });
-        }
+        while self.step().is_some() {}
+    }
+
+    /// Takes all that was there when it was opened, at least.
+    pub fn read_to_end(&mut self) {
+        let partitions = self.consumer.assignment().unwrap().count();
+        wait_for("all partitions are read to their ends", || {
+            self.poll();
+            (self.ended.len() == partitions).then_some(())
+        });
+    }
+
+    /// Takes one record or the end of a partition, if there is one.
+    fn step(&mut self) -> Option<()> {
+        let message = match self.consumer.poll(Duration::from_millis(20))? {
+            Ok(message) => message,
+            Err(KafkaError::PartitionEOF(partition)) => {
+                self.ended.insert(partition);
+                return Some(());
+            }
+            Err(error) => panic!("cannot read: {error}"),
+        };
+        let text =
+            |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
+        let headers = message.headers().map(|h| h.iter().map(|h| (h.key, h.value)));
+        let headers = headers.into_iter().flatten();
+        self.records.push(Published {
+            partition: message.partition(),
+            offset: message.offset(),
+            payload: message.payload().unwrap_or_default().to_vec(),
+            headers: headers.map(|(k, v)| (k.to_owned(), text(v))).collect(),
+        });
+        Some(())
     }
 
     /// Waits until there are at least `count` records.

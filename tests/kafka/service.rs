@@ -33,11 +33,17 @@ pub struct App {
     pub dir: tempfile::TempDir,
     /// YAML of the source but for its topic.
     pub source: &'static str,
+    /// YAML of more sources, each after a comma.
+    pub more_sources: String,
+    /// Where instances find Kafka, if not where the test does.
+    pub detour: Option<String>,
     pub rules: PathBuf,
     /// librdkafka properties.
     pub properties: &'static str,
     /// How often alerts of running episodes are published again.
     pub update_interval: &'static str,
+    /// In which time all of the state is written.
+    pub snapshot_interval: &'static str,
     /// More lines of the configuration.
     pub more: String,
 }
@@ -59,7 +65,7 @@ impl App {
         app
     }
 
-    fn new(
+    pub fn new(
         bootstrap: &str,
         what: &str,
         partitions: i32,
@@ -73,30 +79,33 @@ impl App {
             topic: topic_with(bootstrap, &format!("{what}-events"), partitions, &large),
             dir: tempfile::tempdir().unwrap(),
             source,
+            more_sources: String::new(),
+            detour: None,
             rules,
             properties: "",
             update_interval: "0s",
+            snapshot_interval: "3s",
             more: String::new(),
         }
     }
 
     fn config(&self, instance: &str) -> PathBuf {
-        let App {
-            bootstrap, name, topic, source, rules, properties, update_interval, more, ..
-        } = self;
+        let App { name, topic, source, more_sources, properties, more, .. } = self;
+        let App { update_interval, snapshot_interval, .. } = self;
+        let brokers = self.detour.as_ref().unwrap_or(&self.bootstrap).replace(',', "', '");
         let text = format!(
             "version: 1\n\
              app: {name}\n\
              instance: {instance}\n\
-             kafka: {{brokers: ['{bootstrap}'], properties: {{{properties}}}}}\n\
-             sources: [{{topic: {topic}, {source}}}]\n\
+             kafka: {{brokers: ['{brokers}'], properties: {{{properties}}}}}\n\
+             sources: [{{topic: {topic}, {source}}}{more_sources}]\n\
              rules: ['{rules}']\n\
              topics: {{matches_partitions: 4}}\n\
              workers: {{filter: 1, correlate: 1}}\n\
-             correlation: {{update_interval: {update_interval}}}\n\
+             correlation: {{update_interval: {update_interval}, snapshot_interval: {snapshot_interval}}}\n\
              http: {{bind: '127.0.0.1:0'}}\n\
              {more}",
-            rules = rules.display(),
+            rules = self.rules.display(),
         );
         let path = self.dir.path().join(format!("{instance}.yml"));
         std::fs::write(&path, text).unwrap();
@@ -128,14 +137,19 @@ impl App {
         committed(&self.bootstrap, &format!("{}-filter", self.name), &self.topic).values().sum()
     }
 
+    /// Whether all of these sources is committed by the first stage.
+    pub fn has_read(&self, topics: &[&str]) -> bool {
+        let group = format!("{}-filter", self.name);
+        topics.iter().all(|topic| {
+            let positions = committed(&self.bootstrap, &group, topic);
+            let ends = bounds(&self.bootstrap, topic);
+            ends.iter().all(|(p, (_, end))| positions[p] == *end)
+        })
+    }
+
     /// Waits until the whole source is committed by the first stage.
     pub fn wait_until_read(&self) {
-        wait_for("the source is read to its end", || {
-            let group = format!("{}-filter", self.name);
-            let positions = committed(&self.bootstrap, &group, &self.topic);
-            let ends = bounds(&self.bootstrap, &self.topic);
-            ends.iter().all(|(p, (_, end))| positions[p] == *end).then_some(())
-        });
+        wait_for("the source is read to its end", || self.has_read(&[&self.topic]).then_some(()));
     }
 
     /// Waits until everything written so far is through both stages, and again and again for two seconds. The second
@@ -165,10 +179,12 @@ pub struct Instance {
 impl Instance {
     pub fn spawn(config: &Path, log: &Path) -> Instance {
         let file = File::create(log).unwrap();
+        // What the tests themselves are to say is not meant for the service.
+        let level = std::env::var("WATCHFIRE_TEST_LOG").unwrap_or_else(|_| "info".to_owned());
         let child = Command::new(env!("CARGO_BIN_EXE_watchfire"))
             .args(["run", "--config"])
             .arg(config)
-            .env_remove("RUST_LOG")
+            .env("RUST_LOG", level)
             .stdout(file.try_clone().unwrap())
             .stderr(file)
             .spawn()
@@ -189,6 +205,11 @@ impl Instance {
             let (_, rest) = line.split_once("api=")?;
             Some(rest.split_whitespace().next()?.to_owned())
         });
+    }
+
+    /// The number of the process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn is_alive(&mut self) -> bool {

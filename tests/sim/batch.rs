@@ -1,6 +1,7 @@
 //! Record batches as a client makes and reads them: what the broker's state takes and gives are bytes.
 
 use watchfire::broker::ids::Producer;
+use watchfire::broker::log::Aborted;
 
 /// Where the checksummed part of a batch begins.
 const CRC_FROM: usize = 21;
@@ -64,6 +65,16 @@ pub struct Stored {
     /// Offset after its last.
     pub end: i64,
     pub entries: Vec<Entry>,
+}
+
+impl Stored {
+    /// Whether a transaction that was aborted holds it.
+    pub fn is_aborted(&self, aborted: &[Aborted]) -> bool {
+        aborted.iter().any(|a| {
+            Some(a.producer_id) == self.producer_id
+                && (a.first_offset..a.marker_offset).contains(&self.base)
+        })
+    }
 }
 
 /// Reads what [`encode`] has made and the broker has stamped, or a marker of the broker.

@@ -2,25 +2,27 @@
 //! something may happen. A commit goes the way that `kafka::Transactional` goes.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
 use kafka_protocol::error::ResponseError;
 use watchfire::broker::group::Caller;
 use watchfire::broker::ids::TopicPartition;
+use watchfire::broker::log::Isolation;
 use watchfire::broker::offsets::Position;
 use watchfire::bus::{
-    Bounds, Bus, BusError, Offsets, Outbox, Outgoing, Place, ReadError, Rebalance, Record, Remedy,
-    Stats, TransactionError,
+    Bounds, Bus, BusError, KeptReader, Offsets, Outbox, Outgoing, Place, ReadError, Rebalance,
+    Record, Remedy, Stats, TransactionError,
 };
 use watchfire::limits::BROKER_CALL_MS_MAX;
 use watchfire::time::Timestamp;
 
-use super::batch::Entry;
+use super::batch::{self, Entry};
 use super::client::{Client, Fetched, Sent};
 use super::mutant::Mutation;
 use super::plan::{Fault, Point};
+use super::setup::STATE;
 use super::world::World;
 
 /// How often a fenced worker looks whether it has been replaced, 100 ms apart.
@@ -34,6 +36,41 @@ pub struct SimBus {
     /// The id with which it got its first partitions, as `KafkaBus` keeps it.
     pub member: OnceCell<String>,
 }
+
+/// What was kept, as far as it was committed when reading began; a few records come at a time.
+pub struct SimKept {
+    world: Rc<World>,
+    process: usize,
+    client: Rc<RefCell<Client>>,
+    left: VecDeque<(i32, Option<Entry>)>,
+}
+
+impl KeptReader for SimKept {
+    fn read(
+        &mut self,
+        max: usize,
+        take: &mut impl FnMut(i32, &[u8], Option<&[u8]>),
+    ) -> Result<Vec<i32>, BusError> {
+        if self.client.borrow().is_dead {
+            return Err(BusError::Call("killed".into()));
+        }
+        self.world.work(self.process);
+        let mut ended = Vec::new();
+        for _ in 0..max.min(KEPT_AT_A_TIME) {
+            match self.left.pop_front() {
+                Some((partition, Some(record))) => {
+                    take(partition, &record.key, record.payload.as_deref());
+                }
+                Some((partition, None)) => ended.push(partition),
+                None => break,
+            }
+        }
+        Ok(ended)
+    }
+}
+
+/// Records of kept state that come in one round.
+const KEPT_AT_A_TIME: usize = 40;
 
 pub struct SimOutbox(pub Rc<RefCell<Client>>);
 
@@ -234,6 +271,35 @@ impl SimBus {
 impl Bus for SimBus {
     type Record<'b> = Fetched;
     type Outbox = SimOutbox;
+    type KeptReader = SimKept;
+
+    fn read_kept(&self, topic: &str, partitions: &[i32]) -> Result<SimKept, BusError> {
+        self.reach(Point::Bounds)?;
+        let broker = self.world.broker.borrow();
+        let mut left = VecDeque::new();
+        for partition in partitions {
+            let log = broker.log(&TopicPartition::new(topic, *partition));
+            let log = log.map_err(|e| BusError::Call(e.to_string()))?;
+            let mut next = log.bounds().start;
+            while next < log.bounds().stable {
+                let slice = log.read(next, Isolation::ReadCommitted, 1 << 20, true);
+                let slice = slice.map_err(|e| BusError::Call(e.to_string()))?;
+                if slice.batches.is_empty() {
+                    break;
+                }
+                for bytes in &slice.batches {
+                    let stored = batch::decode(bytes);
+                    next = stored.end;
+                    if !stored.is_aborted(&slice.aborted) {
+                        left.extend(stored.entries.into_iter().map(|e| (*partition, Some(e))));
+                    }
+                }
+            }
+            left.push_back((*partition, None));
+        }
+        let (world, client) = (Rc::clone(&self.world), Rc::clone(&self.client));
+        Ok(SimKept { world, process: self.process, client, left })
+    }
 
     fn serve(&self) -> Result<(), ReadError> {
         self.world.work(self.process);
@@ -354,7 +420,18 @@ impl Bus for SimBus {
         if done { Ok(()) } else { Err(BusError::Call("not assigned".into())) }
     }
 
+    fn let_go(&self, places: &[Place]) -> Result<(), BusError> {
+        self.unassign(places)?;
+        self.serve().map_err(|error| error.error)?;
+        if self.is_changing() { Err(BusError::Lost) } else { Ok(()) }
+    }
+
     fn commit(&self, _outbox: &mut SimOutbox, offsets: &Offsets) -> Result<(), BusError> {
+        for Sent { to, entry } in std::mem::take(&mut self.client.borrow_mut().apart) {
+            let bytes = batch::encode(&[entry], None);
+            let written = self.world.broker.borrow_mut().produce(None, &to, &bytes);
+            written.map_err(|e| BusError::Call(e.to_string()))?;
+        }
         let mut offsets = offsets.clone();
         if self.mutated(Mutation::OffsetNotNext) {
             offsets.values_mut().for_each(|o| *o = (*o - 1).max(0));
@@ -404,6 +481,10 @@ impl Outbox for SimOutbox {
         let to = TopicPartition::new(record.topic, record.partition.unwrap_or(0));
         let payload = record.payload.map(<[u8]>::to_vec);
         let entry = Entry { offset: 0, time_ms: 0, key: record.key.to_vec(), payload };
+        if record.topic == STATE && client.mutation == Some(Mutation::StateWrittenApart) {
+            client.apart.push(Sent { to, entry });
+            return Ok(());
+        }
         client.epoch.in_flight.push(Sent { to, entry });
         client.epoch.messages += 1;
         Ok(())

@@ -128,6 +128,8 @@ pub struct Client {
     pub is_dead: bool,
     /// Positions of an epoch that was aborted, for one of the mutations.
     pub kept: BTreeMap<Place, i64>,
+    /// State that goes past the transaction, for another.
+    pub apart: Vec<Sent>,
 }
 
 impl Client {
@@ -178,6 +180,7 @@ impl Client {
             is_cut_off: false,
             is_dead: false,
             kept: BTreeMap::new(),
+            apart: Vec::new(),
         }
     }
 
@@ -456,10 +459,7 @@ impl Client {
             };
             for bytes in &slice.batches {
                 let stored = batch::decode(bytes);
-                let is_aborted = slice.aborted.iter().any(|a| {
-                    Some(a.producer_id) == stored.producer_id
-                        && (a.first_offset..a.marker_offset).contains(&stored.base)
-                });
+                let is_aborted = stored.is_aborted(&slice.aborted);
                 let fresh = stored.entries.into_iter().filter(|e| e.offset >= reading.next);
                 let seen = fresh.filter(|_| !is_aborted && !reading.astray);
                 self.queue.extend(seen.map(|entry| Fetched {

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use watchfire::bus::{BusError, Outbox, Place, Record, Stats};
 use watchfire::config::Start;
+use watchfire::correlate::SHARDS;
 use watchfire::pipeline::Message;
-use watchfire::runtime::{Assigned, Run, Stage};
+use watchfire::runtime::{Assigned, Entry, Run, Stage};
 use watchfire::time::Timestamp;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,11 +57,21 @@ pub enum Mutation {
     StateNotRebuilt,
     /// State stays as it is after an abort.
     StateKeptAfterAbort,
+    /// Of what was kept of a partition the groups are not read.
+    GroupsNotRead,
+    /// All shards of kept state pass for written at the same time.
+    HeadsNotOfTheirShards,
+    /// Matches that waited when state was written are not read again.
+    WaitingNotReadAgain,
+    /// State is written beside the transaction, and is there when that is aborted.
+    StateWrittenApart,
+    /// Matches that were gathered are not sent before the epoch is committed.
+    BundlesForgotten,
     /// Matches below the highest offset seen of their source partition pass for repeated.
     DedupByHighestOffset,
 }
 
-pub const MUTATIONS: [Mutation; 23] = [
+pub const MUTATIONS: [Mutation; 28] = [
     Mutation::DrainDropped,
     Mutation::OffsetNotNext,
     Mutation::PositionsApart,
@@ -83,6 +94,11 @@ pub const MUTATIONS: [Mutation; 23] = [
     Mutation::ReplayNotSuppressed,
     Mutation::StateNotRebuilt,
     Mutation::StateKeptAfterAbort,
+    Mutation::GroupsNotRead,
+    Mutation::HeadsNotOfTheirShards,
+    Mutation::WaitingNotReadAgain,
+    Mutation::StateWrittenApart,
+    Mutation::BundlesForgotten,
     Mutation::DedupByHighestOffset,
 ];
 
@@ -111,13 +127,15 @@ impl<S: Stage> Mutant<S> {
     }
 
     fn seen<R: Record>(&mut self, record: &R) -> bool {
-        let Ok(Message::Match(event)) = Message::decode(record.payload().unwrap_or_default())
-        else {
-            return false;
+        let at = match Message::decode(record.payload().unwrap_or_default()) {
+            Ok(Message::Match(event)) => Some(event.at),
+            Ok(Message::Bundle(bundle)) => bundle.matches().next().map(|event| event.at),
+            _ => None,
         };
-        let highest = self.highest.entry((event.at.topic, event.at.partition)).or_insert(-1);
-        let seen = event.at.offset < *highest;
-        *highest = event.at.offset.max(*highest);
+        let Some(at) = at else { return false };
+        let highest = self.highest.entry((at.topic, at.partition)).or_insert(-1);
+        let seen = at.offset < *highest;
+        *highest = at.offset.max(*highest);
         seen
     }
 }
@@ -133,17 +151,61 @@ impl<S: Stage> Stage for Mutant<S> {
         self.inner.start(topic)
     }
 
-    fn assign(&mut self, partition: &Assigned, out: &mut impl Outbox) -> Result<i64, BusError> {
+    fn keeps_state_in(&self) -> Option<&str> {
+        self.inner.keeps_state_in()
+    }
+
+    fn assign(&mut self, partition: &Assigned, out: &mut impl Outbox) -> Result<(), BusError> {
         self.is_aborting = false;
-        if self.kept.remove(&partition.place) {
-            return Ok(partition.beginning.offset);
+        if self.kept.contains(&partition.place) {
+            return Ok(());
         }
         let mut partition = partition.clone();
         if self.is(Mutation::GapNotReported) {
             partition.beginning.lost = None;
         }
-        let from = self.inner.assign(&partition, out)?;
-        Ok(if self.is(Mutation::StateNotRebuilt) { partition.beginning.offset } else { from })
+        self.inner.assign(&partition, out)
+    }
+
+    fn kept(&mut self, place: &Place, key: &[u8], value: Option<&[u8]>) {
+        let is_head = key.first() == Some(&b'h');
+        match self.mutation {
+            Some(Mutation::GroupsNotRead) if key.first() == Some(&b'g') => {}
+            Some(Mutation::HeadsNotOfTheirShards) if is_head => {
+                // As if one standpoint were that of all: the one that was written last.
+                for shard in 0..SHARDS {
+                    self.inner.kept(place, &[b'h', shard], value);
+                }
+            }
+            _ => self.inner.kept(place, key, value),
+        }
+    }
+
+    fn enter(&mut self, partition: &Assigned, out: &mut impl Outbox) -> Result<Entry, BusError> {
+        let offset = partition.beginning.offset;
+        if self.kept.remove(&partition.place) {
+            return Ok(Entry { from: offset, published: offset });
+        }
+        let entry = self.inner.enter(partition, out)?;
+        Ok(match self.mutation {
+            Some(Mutation::StateNotRebuilt) => Entry { from: offset, ..entry },
+            Some(Mutation::WaitingNotReadAgain) => {
+                Entry { from: entry.from.max(offset - 1), ..entry }
+            }
+            _ => entry,
+        })
+    }
+
+    fn leave(&mut self, places: &[Place], out: &mut impl Outbox) -> Result<(), BusError> {
+        self.inner.leave(places, out)
+    }
+
+    fn gathered(&self) -> usize {
+        self.inner.gathered()
+    }
+
+    fn send_gathered(&mut self, out: &mut impl Outbox) -> Result<(), BusError> {
+        if self.is(Mutation::BundlesForgotten) { Ok(()) } else { self.inner.send_gathered(out) }
     }
 
     fn revoke(&mut self, place: &Place) {

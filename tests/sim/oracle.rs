@@ -77,7 +77,7 @@ fn correlated(plan: &Plan, matches: &[Vec<u8>]) -> Vec<(String, Vec<u8>)> {
     let mut correlate = Correlate::new(Arc::clone(&RULE_SET), fold_options(plan));
     let mut out = CorrelateOutput::default();
     for bytes in matches {
-        correlate.record(Message::decode(bytes).unwrap(), &mut out);
+        correlate.record(0, Message::decode(bytes).unwrap(), &mut out);
     }
     let topic: Arc<str> = SOURCE.into();
     let far = Timestamp(i64::MAX / 2);
@@ -88,6 +88,7 @@ fn correlated(plan: &Plan, matches: &[Vec<u8>]) -> Vec<(String, Vec<u8>)> {
         at: far,
     };
     correlate.record(
+        0,
         Message::Marker(Marker { topics: vec![(topic, 1)], progress: vec![end] }),
         &mut out,
     );

@@ -16,6 +16,7 @@ pub const MATCHES: &str = "sim.matches";
 pub const ALERTS: &str = "sim.alerts";
 pub const DEAD_LETTERS: &str = "sim.dlq";
 pub const LATE: &str = "sim.late";
+pub const STATE: &str = "sim.state";
 pub const MATCHES_PARTITIONS: i32 = 2;
 
 /// How late events may be.
@@ -64,7 +65,7 @@ pub fn config(plan: &Plan) -> Config {
     let text = format!(
         "version: 1\napp: sim\nkafka: {{brokers: ['none:9']}}\nrules: ['.']\n\
          sources: [{{topic: {SOURCE}, format: json, lateness: {LATENESS_MS}ms}}]\n\
-         correlation: {{update_interval: {}ms}}\n",
+         correlation: {{update_interval: {}ms, snapshot_interval: 3s}}\n",
         plan.update_ms
     );
     Config::parse(&text, std::path::Path::new("sim.yml")).unwrap()

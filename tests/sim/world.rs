@@ -22,6 +22,7 @@ use watchfire::config::Config;
 use watchfire::http::Health;
 use watchfire::limits::{RESTART_BACKOFF_MS_MIN, TRANSACTION_TIMEOUT_MS};
 use watchfire::metrics::Metrics;
+use watchfire::pipeline::Message;
 use watchfire::runtime::{CorrelateStage, FilterStage, Shared, Worker};
 use watchfire::time::{Clock, Timestamp};
 
@@ -33,8 +34,8 @@ use super::mutant::{Mutant, Mutation};
 use super::oracle::{self, Published};
 use super::plan::{Action, Event, FIRST_CORRELATE, Kind, Plan, SLOTS};
 use super::setup::{
-    ALERTS, DEAD_LETTERS, LATE, MATCHES, MATCHES_PARTITIONS, RULE_SET, SOURCE, config, payload,
-    source,
+    ALERTS, DEAD_LETTERS, LATE, MATCHES, MATCHES_PARTITIONS, RULE_SET, SOURCE, STATE, config,
+    payload, source,
 };
 
 /// When every run begins.
@@ -193,6 +194,7 @@ impl World {
             (ALERTS, 1),
             (DEAD_LETTERS, 1),
             (LATE, 1),
+            (STATE, MATCHES_PARTITIONS as usize),
         ];
         for (name, partitions) in topics {
             broker.create_topic(name, partitions, TopicConfig::default()).unwrap();
@@ -803,7 +805,16 @@ impl World {
         for partition in 0..MATCHES_PARTITIONS {
             let records = self.committed_records(MATCHES, partition).into_iter();
             let payloads = records.map(|e| e.payload.unwrap_or_default());
-            found.matches.extend(payloads.filter(|p| p.starts_with(br#"{"m""#)));
+            for payload in payloads {
+                // One by one, as they are counted.
+                match Message::decode(&payload) {
+                    Ok(Message::Match(_)) => found.matches.push(payload),
+                    Ok(Message::Bundle(bundle)) => {
+                        found.matches.extend(bundle.matches().map(|m| Message::Match(m).encode()));
+                    }
+                    _ => {}
+                }
+            }
         }
         oracle::wrong(&self.plan, expected, &found, &self.lost.borrow(), &self.unseen.borrow())
     }

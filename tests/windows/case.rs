@@ -26,7 +26,10 @@ pub struct Case {
     pub marker_every: usize,
     /// Sends every so many-th match twice.
     pub duplicate_every: usize,
-    /// Writes the state out and reads it back after every so many-th event; 0 is never.
+    /// Writes a third of the state out after every so many-th event, and once more after the watermark
+    /// has moved; 0 is never.
+    pub write_every: usize,
+    /// Throws the state away after every so many-th event, and restores it; 0 is never.
     pub restore_every: usize,
 }
 
@@ -92,6 +95,7 @@ impl Case {
             lateness,
             marker_every: 1 + r.below(8) as usize,
             duplicate_every: 2 + r.below(6) as usize,
+            write_every: [0, 1, 2, 5][r.below(4) as usize],
             restore_every: [0, 0, 1, 3][r.below(4) as usize],
         }
     }

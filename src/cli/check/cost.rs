@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use super::Report;
 use crate::event::Logsource;
-use crate::rule::{Cost, Document, read_file};
+use crate::rule::{Cost, Document, RuleSet, read_file};
 
 /// How many rules the table shows.
 const ROWS: usize = 20;
@@ -44,6 +44,30 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "\nrules that run a regular expression on every event of their logsource")?;
         for row in every {
             writeln!(out, "{:>8}  {} ({})", row.cost.units, row.title, row.file)?;
+        }
+    }
+    correlations(report, out)
+}
+
+/// How many records the first stage sends to the second for each correlation.
+fn correlations(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let (rules, _) =
+        RuleSet::compile(report.files.iter().map(|(file, text)| (file, text.as_str())));
+    if rules.correlations.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "\ncorrelations: a record for each match, or for each group in a commit interval"
+    )?;
+    for rule in &rules.correlations {
+        let family = &rules.families[rule.family];
+        let looks = |i: &usize| rules.correlations[*i].kind.fields().first();
+        let how = if family.is_alike { "group" } else { "match" };
+        write!(out, "{how:>8}  {} ({})", rule.header.title, rule.header.file)?;
+        match family.members.iter().find_map(looks) {
+            Some(field) => writeln!(out, ": the value of {} counts", field.as_str())?,
+            None => writeln!(out)?,
         }
     }
     Ok(())
