@@ -177,6 +177,9 @@ pub const BROKER_CALL_MS_MAX: u64 = 10_000;
 /// How often, 100 ms apart, a fenced worker looks whether another has its name before it is built anew.
 pub const FENCING_LOOKS: usize = 30;
 
+/// Records before its position that a new reader of a source looks at again, for how far event time has come.
+pub const FRONTIER_RECORDS: i64 = 16;
+
 /// How long a worker listens for what its group has asked already: time for everything in the queue.
 pub const HEARING_MS: u64 = 20;
 

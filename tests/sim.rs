@@ -24,7 +24,7 @@ mod mutant;
 mod oracle;
 #[path = "sim/plan.rs"]
 mod plan;
-#[path = "generated/random.rs"]
+#[path = "sim/random.rs"]
 mod random;
 #[path = "sim/setup.rs"]
 mod setup;
@@ -45,6 +45,45 @@ const SEEDS: u64 = 10_000;
 const MUTANT_SEEDS: u64 = 3_000;
 /// Threads; there may be fewer cores.
 const THREADS: u64 = 2;
+
+/// What must have happened at least once in a run of so many seeds, or it was not tried.
+const HAPPENINGS: [&str; 33] = [
+    "a clock was set",
+    "a commit of an old generation",
+    "a fatal error",
+    "a partition more",
+    "a slow call",
+    "aborted",
+    "an abort that fails",
+    "an abortable error",
+    "answer lost, applied",
+    "answer lost, applied, asked again",
+    "answer lost, not applied",
+    "answer lost, not applied, asked again",
+    "assigned",
+    "bounds not to be had",
+    "built anew",
+    "coordinator away",
+    "ended for another of its name",
+    "fenced",
+    "killed",
+    "killed in a call",
+    "late",
+    "lost",
+    "lost records",
+    "not delivered",
+    "paused",
+    "positions not to be had",
+    "records deleted",
+    "revoked",
+    "sent twice",
+    "stopped in a call",
+    "stopped in order",
+    "two of one name",
+    "waited for open positions",
+];
+/// Seeds of which that is asked.
+const HAPPENING_SEEDS: u64 = 2_000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -127,6 +166,9 @@ fn whatever_happens_every_record_counts_once() {
         explain(seed, &what);
     }
     println!("{seeds} seeds: {tally:#?}");
+    let never = HAPPENINGS.iter().filter(|what| tally.get(**what).is_none_or(|n| *n == 0));
+    let never: Vec<_> = never.filter(|_| seeds >= HAPPENING_SEEDS).collect();
+    assert!(never.is_empty(), "did not happen: {never:?}");
 }
 
 #[test]

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::shared::{Shared, Unreported};
-use super::stage::{Assigned, Run, Stage};
+use super::stage::{Assigned, Entry, Run, Stage};
 use crate::alert::{self, Gap};
 use crate::bus::{self, BusError, Outbox, Outgoing, Place, Stats};
 use crate::config::Start;
 use crate::decode::Decoder;
 use crate::ids::{Coordinate, partition_of};
+use crate::limits::FRONTIER_RECORDS;
 use crate::pipeline::{Bundles, Filter, FilterOutput, Marker, Message, Progressed, Record};
 use crate::sink::{send_alert, send_reject};
 use crate::time::Timestamp;
@@ -241,6 +242,13 @@ impl Stage for FilterStage {
         Ok(())
     }
 
+    /// Whoever read the partition before may not have said yet how far event time had come.
+    fn enter(&mut self, partition: &Assigned, _out: &mut impl Outbox) -> Result<Entry, BusError> {
+        let published = partition.beginning.offset;
+        let from = (published - FRONTIER_RECORDS).max(partition.bounds.offset_low).min(published);
+        Ok(Entry { from, published })
+    }
+
     fn revoke(&mut self, place: &Place) {
         self.partitions.remove(place);
     }
@@ -256,6 +264,8 @@ impl Stage for FilterStage {
         let (Some(source), Some(state)) = (source, state) else { return Ok(run.records.len()) };
         let mut at = Coordinate { topic: Arc::clone(topic), partition: *partition, offset: 0 };
         let mut taken = 0;
+        // What comes of records that are looked at again.
+        let mut known = FilterOutput::default();
         for message in run.records {
             at.offset = message.offset();
             let payload = message.payload();
@@ -268,18 +278,23 @@ impl Stage for FilterStage {
                 reference: run.now,
                 now: Some(run.now),
             };
-            let time = source.filter.record(&record, &mut self.found.output);
+            let output = if run.restoring { &mut known } else { &mut self.found.output };
+            let time = source.filter.record(&record, output);
             state.written_at = written_at;
-            source.skewed += time.map_or(0, |t| u64::from(state.clock.observe(t, run.now)));
-            source.read.1 += payload.map_or(0, <[u8]>::len) as u64;
+            let skewed = time.is_some_and(|t| state.clock.observe(t, run.now));
             taken += 1;
+            if run.restoring {
+                continue;
+            }
+            source.skewed += u64::from(skewed);
+            source.read.0 += 1;
+            source.read.1 += payload.map_or(0, <[u8]>::len) as u64;
             if self.found.flush(&source.spec, out)? && out.is_full() {
                 break;
             }
         }
         source.skewed += std::mem::take(&mut self.found.output.counts.skewed);
         source.decoded += std::mem::take(&mut self.found.output.counts.decoded);
-        source.read.0 += taken as u64;
         Ok(taken)
     }
 

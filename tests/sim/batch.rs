@@ -62,7 +62,6 @@ pub struct Stored {
     pub base: i64,
     /// Of a batch in a transaction.
     pub producer_id: Option<i64>,
-    pub is_marker: bool,
     /// Offset after its last.
     pub end: i64,
     pub entries: Vec<Entry>,
@@ -99,7 +98,7 @@ pub fn decode(batch: &[u8]) -> Stored {
         entries.push(Entry { offset, time_ms, key, payload });
     }
     let producer_id = (attributes & TRANSACTIONAL != 0).then(|| i64_at(batch, 43));
-    Stored { base, producer_id, is_marker, end: base + i64::from(count), entries }
+    Stored { base, producer_id, end: base + i64::from(count), entries }
 }
 
 fn i64_at(batch: &[u8], at: usize) -> i64 {

@@ -200,7 +200,8 @@ impl SimBus {
             (client.generation, client.member_id.clone())
         };
         let is_other = self.member.get().is_some_and(|first| *first != member);
-        if is_other && !self.mutated(Mutation::MembershipNotChecked) {
+        let unchecked = [Mutation::MembershipNotChecked, Mutation::LossOfAssignmentIgnored];
+        if is_other && !unchecked.iter().any(|mutation| self.mutated(*mutation)) {
             world.happened("a commit of an old membership");
             return Err(BusError::Lost);
         }

@@ -18,13 +18,13 @@ use watchfire::broker::ids::{Producer, TopicPartition};
 use watchfire::broker::log::Isolation;
 use watchfire::broker::state::State;
 use watchfire::bus::{PartitionStats, Place, Rebalance, Stats};
-use watchfire::limits::{SESSION_TIMEOUT_MS, STATISTICS_INTERVAL_MS};
+use watchfire::limits::STATISTICS_INTERVAL_MS;
 use watchfire::time::Timestamp;
 
 use super::assignor::{self, Member};
 use super::batch::{self, Entry};
 use super::mutant::Mutation;
-use super::plan::Fault;
+use super::plan::{Fault, Plan};
 
 /// The assignor that all members name.
 const ASSIGNOR: &str = "cooperative-sticky";
@@ -92,6 +92,7 @@ pub struct Client {
     pub name: String,
     pub group: String,
     pub topic: Arc<str>,
+    session_ms: i64,
     pub mutation: Option<Mutation>,
     pub member_id: String,
     pub generation: i32,
@@ -137,7 +138,7 @@ impl Client {
         group: &str,
         topic: &str,
         producer: Producer,
-        full_at: usize,
+        plan: &Plan,
         mutation: Option<Mutation>,
     ) -> Self {
         let epoch = Epoch {
@@ -148,12 +149,13 @@ impl Client {
             registered: false,
             broken: None,
             messages: 0,
-            full_at,
+            full_at: plan.full_at,
         };
         Self {
             name: name.into(),
             group: group.into(),
             topic: topic.into(),
+            session_ms: plan.session_ms,
             mutation,
             member_id: String::new(),
             generation: -1,
@@ -247,7 +249,7 @@ impl Client {
             client_id: self.name.clone(),
             protocol_type: "consumer".into(),
             protocols: vec![(ASSIGNOR.into(), Member::metadata(self.generation, &owned).into())],
-            session_ms: SESSION_TIMEOUT_MS as i64,
+            session_ms: self.session_ms,
             rebalance_ms: REBALANCE_MS,
             takes_member_id: true,
         };
@@ -365,8 +367,9 @@ impl Client {
         self.asked = Some(what);
         self.rejoin = rejoin;
         self.events.push_back((what, places));
-        if self.mutated(Mutation::RevokeAnsweredEarly) && what == Asked::Revoke && !self.is_lost {
-            self.answered(Asked::Revoke);
+        let gives_back = what == Asked::Revoke && !self.is_lost || what == Asked::Assign && rejoin;
+        if self.mutated(Mutation::RevokeAnsweredEarly) && gives_back {
+            self.answered(what);
         }
     }
 

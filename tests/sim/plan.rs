@@ -3,6 +3,8 @@
 //! An action that cannot happen when its turn comes is passed over. So any part of a plan is a plan, and
 //! a failing one is made smaller by leaving actions out.
 
+use watchfire::limits::SESSION_TIMEOUT_MS;
+
 use super::random::Random;
 
 /// Names that workers may have: three of the first stage, then three of the second.
@@ -146,6 +148,8 @@ pub struct Plan {
     pub partitions: u8,
     /// Outputs that fill an epoch.
     pub full_at: usize,
+    /// Silence after which the group expels a member: shorter than a transaction may take, or as long.
+    pub session_ms: i64,
     /// Event time between two revisions of an alert, ms; none for 0.
     pub update_ms: i64,
     /// Whether an event may be late: by plan, by a clock that was set, by a partition nobody knew of.
@@ -184,7 +188,7 @@ const ACTIONS: usize = 190;
 
 impl Plan {
     pub fn of(seed: u64) -> Self {
-        let r = &mut Random::new(seed, 0x51);
+        let r = &mut Random::new(seed);
         let mix = Mix::new(r);
         let partitions = r.from(1, 3) as u8;
         let mut actions =
@@ -200,6 +204,7 @@ impl Plan {
         Self {
             partitions,
             full_at: if r.percent(30) { r.from(1, 6) } else { 5_000 },
+            session_ms: *r.pick(&[6_000, SESSION_TIMEOUT_MS as i64]),
             update_ms: *r.pick(&[0, 1, 2_000]),
             may_be_late: mix.jumps + mix.strange + mix.growth > 0,
             actions,
@@ -241,10 +246,11 @@ fn action(r: &mut Random, mix: &Mix) -> Action {
         mix.jumps,
         mix.growth,
     ];
-    match r.weighted(weights.iter().copied()) {
+    match r.weighted(&weights) {
         0 => Action::Write { partition, event: event(r, mix) },
         1 => Action::Serve { slot },
         2 => Action::Step { slot, records: if r.percent(25) { r.from(1, 3) as u8 } else { 100 } },
+        3 if r.percent(5) => Action::Pass { ms: 7_000 },
         3 => Action::Pass { ms: *r.pick(&[0, 1, 20, 60, 110, 250, 600, 1_100, 2_500]) },
         4 => Action::Arm { slot, fault: fault(r) },
         5 => Action::Pause { slot },
@@ -286,7 +292,7 @@ fn fault(r: &mut Random) -> Fault {
     let point = *r.pick(&POINTS);
     match r.below(14) {
         0..=2 => {
-            let ms = *r.pick(&[100, 1_500, 7_000, 12_000]);
+            let ms = *r.pick(&[100, 1_500, 7_000, 8_500, 12_000]);
             Fault::Hold { point, ms, stopped: r.percent(60) }
         }
         3 | 4 => Fault::Crash(point),

@@ -22,9 +22,6 @@ pub const MATCHES_PARTITIONS: i32 = 2;
 /// How late events may be.
 pub const LATENESS_MS: i64 = 1_000;
 
-/// The longest timespan of the rules below.
-pub const TIMESPAN_MS: i64 = 4_000;
-
 const RULES: &str = "title: alone
 name: alone
 logsource: {category: sim}
