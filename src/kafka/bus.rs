@@ -11,7 +11,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::{Clients, KafkaKept, Message, Reader, Transactional, WorkerContext};
 use crate::bus::{
-    Bounds, Bus, BusError, Offsets, Place, ReadError, Rebalance, Record, Remedy, Stats,
+    Bounds, Bus, BusError, GivenBack, Offsets, Place, ReadError, Rebalance, Record, Remedy, Stats,
     TransactionError,
 };
 use crate::limits::{BROKER_CALL_MS_MAX, FENCING_LOOKS, HEARING_MS};
@@ -99,8 +99,8 @@ impl Bus for KafkaBus {
         Some(next)
     }
 
-    fn is_changing(&self) -> bool {
-        self.consumer().assignment_lost() || self.context().has_rebalance()
+    fn is_lost(&self) -> bool {
+        self.consumer().assignment_lost()
     }
 
     fn take_stats(&self) -> Stats {
@@ -141,14 +141,25 @@ impl Bus for KafkaBus {
         Ok(self.consumer().incremental_unassign(&list_of(places))?)
     }
 
-    fn let_go(&self, places: &[Place]) -> Result<(), BusError> {
+    fn give_back(&self, places: &[Place]) -> Result<GivenBack, BusError> {
         self.unassign(places)?;
-        match self.consumer().poll(Duration::from_millis(HEARING_MS)) {
-            // There may be more behind it.
-            Some(Err(error)) => Err(error.into()),
-            None if !self.is_changing() => Ok(()),
-            _ => Err(BusError::Lost),
+        while let Some(heard) = self.consumer().poll(Duration::from_millis(HEARING_MS)) {
+            match heard {
+                Err(error @ KafkaError::MessageConsumptionFatal(_)) => return Err(error.into()),
+                Err(error) => tracing::warn!(%error, "poll"),
+                Ok(_) => return Err(BusError::Call("a record went astray".to_owned())),
+            }
         }
+        let mut revoked = Vec::new();
+        while let Some(asked) = self.context().next_revocation() {
+            let others: Vec<Place> =
+                asked.iter().filter(|p| !places.contains(p)).cloned().collect();
+            if !others.is_empty() {
+                self.unassign(&others)?;
+            }
+            revoked.extend(asked);
+        }
+        Ok(GivenBack::new(places, revoked))
     }
 
     fn commit(&self, outbox: &mut Transactional, offsets: &Offsets) -> Result<(), BusError> {
