@@ -227,7 +227,11 @@ impl Topic {
     pub fn open_under(bootstrap: &str, topic: &str, isolation: &str) -> Topic {
         let consumer = client(bootstrap, "reader", isolation);
         let mut list = TopicPartitionList::new();
-        for partition in partitions(&consumer, topic) {
+        // One that has just been made may not be known everywhere yet.
+        let partitions = wait_for("the topic is there", || {
+            Some(partitions(&consumer, topic)).filter(|partitions| !partitions.is_empty())
+        });
+        for partition in partitions {
             list.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
         }
         consumer.assign(&list).unwrap();
