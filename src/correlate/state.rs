@@ -55,7 +55,7 @@ pub struct StateRecord {
 
 impl StateRecord {
     /// Bytes of key and value.
-    pub fn len(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.key.len() + self.value.as_ref().map_or(0, Vec::len)
     }
 }

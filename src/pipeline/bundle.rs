@@ -76,7 +76,7 @@ pub struct Bundles {
 
 impl Bundles {
     /// How many matches are gathered.
-    pub fn len(&self) -> usize {
+    pub fn gathered(&self) -> usize {
         self.len
     }
 
@@ -152,10 +152,10 @@ mod tests {
         }
         all.push(event("a", "alone", 3, 2_000));
         all.iter().for_each(|e| bundles.add(e.clone(), 7));
-        assert_eq!(bundles.len(), all.len());
+        assert_eq!(bundles.gathered(), all.len());
         let messages: Vec<(i32, Message)> = bundles.take().collect();
         // Two rules, five users and two partitions, and the one that is alone.
-        assert_eq!((messages.len(), bundles.len()), (21, 0));
+        assert_eq!((messages.len(), bundles.gathered()), (21, 0));
         assert!(matches!(&messages[20], (7, Message::Match(e)) if *e == all[1_000]));
         let mut again = Vec::new();
         for (target, message) in messages {
@@ -179,7 +179,7 @@ mod tests {
             bundles.add(event("a", "u", n, 2 * n), 0);
             n += 1;
         }
-        assert_eq!(bundles.len(), GATHERED_MATCHES_MAX);
+        assert_eq!(bundles.gathered(), GATHERED_MATCHES_MAX);
         let largest = bundles.take().map(|(_, m)| m.encode().len()).max();
         assert!(largest.is_some_and(|bytes| bytes < 1 << 20), "{largest:?} bytes");
     }

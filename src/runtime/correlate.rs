@@ -173,7 +173,7 @@ fn write_shards(
     let (mut records, mut bytes, mut sent) = (0, 0, Ok(()));
     for _ in 0..count {
         state.correlate.write(state.turn, state.next, &mut |record| {
-            (records, bytes) = (records + 1, bytes + record.len() as u64);
+            (records, bytes) = (records + 1, bytes + record.bytes() as u64);
             if sent.is_ok() {
                 sent = out.send(Outgoing {
                     topic: &shared.topics.state,

@@ -334,7 +334,7 @@ impl Stage for FilterStage {
     }
 
     fn gathered(&self) -> usize {
-        self.found.bundles.len()
+        self.found.bundles.gathered()
     }
 
     fn send_gathered(&mut self, out: &mut impl Outbox) -> Result<(), BusError> {

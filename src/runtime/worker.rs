@@ -231,7 +231,9 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
     /// Takes the records that are at hand, and commits when the epoch is full before they are done.
     fn poll(&mut self) -> Result<(), BusError> {
         let bus = Rc::clone(&self.bus);
-        let batch = bus.batch(Duration::from_millis(POLL_WAIT_MS), POLL_BATCH_RECORDS_MAX);
+        // What was kept comes without waiting for what is new.
+        let wait = if self.entering.is_empty() { POLL_WAIT_MS } else { 0 };
+        let batch = bus.batch(Duration::from_millis(wait), POLL_BATCH_RECORDS_MAX);
         let now = self.clock.now();
         let mut rest = &batch[..];
         while !rest.is_empty() {
