@@ -462,11 +462,12 @@ impl Bus for SimBus {
     }
 
     fn is_replaced(&self) -> bool {
-        (0..LOOKS).any(|_| {
+        let is_fenced = (0..LOOKS).any(|_| {
             self.world.meanwhile(100);
             self.world.work(self.process);
             self.client.borrow().fatal.is_some()
-        })
+        });
+        is_fenced && self.world.has_namesake(self.process)
     }
 
     fn close(&self, _open: Option<Rebalance>) {
