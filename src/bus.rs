@@ -112,6 +112,23 @@ impl BusError {
     }
 }
 
+/// What became of partitions that were given back in order to be taken anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GivenBack {
+    /// Those that may be.
+    pub own: Vec<Place>,
+    /// What the group had asked for by then, these or others: it is somebody else's.
+    pub revoked: Vec<Place>,
+}
+
+impl GivenBack {
+    /// Of all partitions that were given back, and what the group had asked for.
+    pub fn new(all: &[Place], revoked: Vec<Place>) -> Self {
+        let own = all.iter().filter(|place| !revoked.contains(place)).cloned().collect();
+        Self { own, revoked }
+    }
+}
+
 /// What is wrong with reading.
 #[derive(Debug)]
 pub struct ReadError {
@@ -231,8 +248,8 @@ pub trait Bus {
     /// The next thing that the group asks.
     fn next_rebalance(&self) -> Option<Rebalance>;
 
-    /// Whether the group takes the partitions away, or asks something that has not been taken up.
-    fn is_changing(&self) -> bool;
+    /// Whether the group has taken the partitions away.
+    fn is_lost(&self) -> bool;
 
     /// Takes what is known of the partitions, if there is news.
     fn take_stats(&self) -> Stats;
@@ -264,13 +281,16 @@ pub trait Bus {
     /// When the client refuses.
     fn unassign(&self, places: &[Place]) -> Result<(), BusError>;
 
-    /// Gives partitions back in order to take them anew. If the group asked for some meanwhile, and this
-    /// worker has not heard of it, the client takes the call for the answer and others get them: to take
-    /// them again would be to read them twice. What was asked before the call can be heard after it.
+    /// Gives partitions back in order to take them anew; all that was made of them must be committed or
+    /// aborted.
+    ///
+    /// If the group had asked for some, and nobody has heard of it yet, the client takes this for the
+    /// answer, and others get them: to take them again would be to read them twice. What was asked before
+    /// the call can be heard after it, and is answered with it.
     ///
     /// # Errors
-    /// [`BusError::Lost`] when the group has asked something; when the client refuses.
-    fn let_go(&self, places: &[Place]) -> Result<(), BusError>;
+    /// When the client refuses or cannot go on.
+    fn give_back(&self, places: &[Place]) -> Result<GivenBack, BusError>;
 
     /// Commits the outputs of the epoch together with these positions.
     ///

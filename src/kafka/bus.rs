@@ -11,7 +11,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::{Clients, KafkaKept, Message, Reader, Transactional, WorkerContext};
 use crate::bus::{
-    Bounds, Bus, BusError, Offsets, Place, ReadError, Rebalance, Record, Remedy, Stats,
+    Bounds, Bus, BusError, GivenBack, Offsets, Place, ReadError, Rebalance, Record, Remedy, Stats,
     TransactionError,
 };
 use crate::limits::{BROKER_CALL_MS_MAX, FENCING_LOOKS, HEARING_MS};
@@ -25,9 +25,6 @@ use crate::time::Timestamp;
 pub struct KafkaBus {
     reader: Reader,
     clients: Clients,
-    group: String,
-    /// As the group knows this worker.
-    client: String,
     /// The id with which it got its first partitions.
     member: OnceCell<String>,
 }
@@ -51,10 +48,8 @@ impl KafkaBus {
         let consumer = BaseConsumer::from_config_and_context(&settings, context())?;
         let names: Vec<&str> = topics.iter().map(String::as_str).collect();
         consumer.subscribe(&names)?;
-        let (group, client) = (clients.group(stage), clients.worker_client(stage, number));
         let reader = Reader::new(consumer)?;
-        let (clients, member) = (clients.clone(), OnceCell::new());
-        Ok((Self { reader, clients, group, client, member }, producer))
+        Ok((Self { reader, clients: clients.clone(), member: OnceCell::new() }, producer))
     }
 
     /// Commits positions alone: what comes before them is acknowledged. A group that changes meanwhile
@@ -71,27 +66,6 @@ impl KafkaBus {
                 | RDKafkaErrorCode::RebalanceInProgress,
             ) => TransactionError::Aborted(error.to_string()).into(),
             _ => error.into(),
-        })
-    }
-
-    /// Whether a worker of this name in another process is a member of the group. Not being able to ask
-    /// counts as yes: to end is the lesser harm.
-    fn has_namesake(&self) -> bool {
-        let (name, _) = self.client.rsplit_once('.').unwrap_or_default();
-        let is_other = |id: &str| {
-            id != self.client && id.rsplit_once('.').is_some_and(|(other, _)| other == name)
-        };
-        let ask = || -> Result<bool, BusError> {
-            // The worker's own client is spent.
-            let asking = self.clients.metadata().map_err(|e| BusError::Call(e.to_string()))?;
-            asking.poll(Duration::from_millis(20));
-            let groups = asking.fetch_group_list(Some(&self.group), call())?;
-            let mut members = groups.groups().iter().flat_map(|group| group.members());
-            Ok(members.any(|member| is_other(member.client_id())))
-        };
-        ask().unwrap_or_else(|error| {
-            tracing::warn!(%error, group = self.group, "who else is in the group?");
-            true
         })
     }
 
@@ -125,8 +99,8 @@ impl Bus for KafkaBus {
         Some(next)
     }
 
-    fn is_changing(&self) -> bool {
-        self.consumer().assignment_lost() || self.context().has_rebalance()
+    fn is_lost(&self) -> bool {
+        self.consumer().assignment_lost()
     }
 
     fn take_stats(&self) -> Stats {
@@ -167,14 +141,25 @@ impl Bus for KafkaBus {
         Ok(self.consumer().incremental_unassign(&list_of(places))?)
     }
 
-    fn let_go(&self, places: &[Place]) -> Result<(), BusError> {
+    fn give_back(&self, places: &[Place]) -> Result<GivenBack, BusError> {
         self.unassign(places)?;
-        match self.consumer().poll(Duration::from_millis(HEARING_MS)) {
-            // There may be more behind it.
-            Some(Err(error)) => Err(error.into()),
-            None if !self.is_changing() => Ok(()),
-            _ => Err(BusError::Lost),
+        while let Some(heard) = self.consumer().poll(Duration::from_millis(HEARING_MS)) {
+            match heard {
+                Err(error @ KafkaError::MessageConsumptionFatal(_)) => return Err(error.into()),
+                Err(error) => tracing::warn!(%error, "poll"),
+                Ok(_) => return Err(BusError::Call("a record went astray".to_owned())),
+            }
         }
+        let mut revoked = Vec::new();
+        while let Some(asked) = self.context().next_revocation() {
+            let others: Vec<Place> =
+                asked.iter().filter(|p| !places.contains(p)).cloned().collect();
+            if !others.is_empty() {
+                self.unassign(&others)?;
+            }
+            revoked.extend(asked);
+        }
+        Ok(GivenBack::new(places, revoked))
     }
 
     fn commit(&self, outbox: &mut Transactional, offsets: &Offsets) -> Result<(), BusError> {
@@ -194,16 +179,14 @@ impl Bus for KafkaBus {
         outbox.abort();
     }
 
-    /// One that has just fenced the producer joins moments later. But a worker can also fence itself: a
-    /// request to join that was given up and tried again is two members of one name to the broker.
+    /// One that has just fenced the producer joins moments later.
     fn is_replaced(&self) -> bool {
-        let is_fenced = (0..FENCING_LOOKS).any(|_| {
+        (0..FENCING_LOOKS).any(|_| {
             let polled = self.consumer().poll(Duration::from_millis(100));
             let code = polled.and_then(Result::err).and_then(|e| e.rdkafka_error_code());
             let fatal = self.consumer().client().fatal_error().map(|(code, _)| code);
             [code, fatal].contains(&Some(RDKafkaErrorCode::FencedInstanceId))
-        });
-        is_fenced && self.has_namesake()
+        })
     }
 
     fn close(&self, open: Option<Rebalance>) {

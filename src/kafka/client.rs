@@ -1,7 +1,5 @@
 //! Settings of every client, in one place, with their reasons.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
-
 use rdkafka::ClientConfig;
 use rdkafka::admin::AdminClient;
 use rdkafka::config::FromClientConfigAndContext;
@@ -35,8 +33,6 @@ pub struct Clients {
     base: ClientConfig,
     app: String,
     instance: String,
-    /// Tells this process from others that say they are the same instance.
-    process: String,
     tokens: Option<TokenSource>,
     delivery: Delivery,
 }
@@ -54,7 +50,6 @@ impl Clients {
             app: config.app.clone(),
             delivery: config.delivery,
             instance: config.instance_name(),
-            process: format!("{:016x}", RandomState::new().build_hasher().finish()),
         })
     }
 
@@ -95,22 +90,11 @@ impl Clients {
         format!("{}-{stage}-{}-{number}", self.app, self.instance)
     }
 
-    /// The consumer group of a stage.
-    pub fn group(&self, stage: &str) -> String {
-        format!("{}-{stage}", self.app)
-    }
-
-    /// The `client.id` of a worker's consumer: its name, and the process that it is in.
-    pub fn worker_client(&self, stage: &str, number: usize) -> String {
-        format!("{}.{}", self.worker_name(stage, number), self.process)
-    }
-
     /// The consumer of one worker of a stage.
     pub fn worker_consumer(&self, stage: &str, number: usize) -> ClientConfig {
         let mut config = self.base.clone();
         config
-            .set("client.id", self.worker_client(stage, number))
-            .set("group.id", self.group(stage))
+            .set("group.id", format!("{}-{stage}", self.app))
             .set("group.instance.id", self.worker_name(stage, number))
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", SESSION_TIMEOUT_MS.to_string())

@@ -19,7 +19,7 @@ use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka::{Message, TopicPartitionList};
 
 use super::TokenSource;
-use crate::bus::{PartitionStats, Rebalance, Stats};
+use crate::bus::{PartitionStats, Place, Rebalance, Stats};
 use crate::time::Timestamp;
 
 /// Shared between a client's callbacks and its worker.
@@ -43,9 +43,12 @@ impl WorkerContext {
         lock(&self.rebalances).pop_front()
     }
 
-    /// Whether the group asks something that has not been taken up.
-    pub fn has_rebalance(&self) -> bool {
-        !lock(&self.rebalances).is_empty()
+    /// The next thing that the group asks, if that is to give partitions back.
+    pub fn next_revocation(&self) -> Option<Vec<Place>> {
+        match lock(&self.rebalances).pop_front_if(|next| matches!(next, Rebalance::Revoke(_)))? {
+            Rebalance::Revoke(places) => Some(places),
+            Rebalance::Assign(_) | Rebalance::Lost(_) => None,
+        }
     }
 
     /// Takes the latest statistics.

@@ -147,19 +147,24 @@ impl Transactional {
         }
         match self.producer.context().take_delivery_error() {
             None => Ok(()),
-            Some(what) => Err(TransactionError::Failed(format!("not delivered: {what}"))),
+            Some(what) => Err(self.failure(&format!("not delivered: {what}"), None)),
         }
     }
 
     fn error(&self, e: &KafkaError) -> TransactionError {
+        self.failure(&e.to_string(), e.rdkafka_error_code())
+    }
+
+    /// What a failure comes to: whatever failed, a producer that was fenced says so.
+    fn failure(&self, what: &str, code: Option<RDKafkaErrorCode>) -> TransactionError {
         let fenced = [RDKafkaErrorCode::Fenced, RDKafkaErrorCode::FencedInstanceId];
         let fatal = self.producer.client().fatal_error();
-        let code = fatal.as_ref().map(|(code, _)| *code).or(e.rdkafka_error_code());
+        let code = fatal.as_ref().map(|(code, _)| *code).or(code);
         if code.is_some_and(|c| fenced.contains(&c)) {
-            return TransactionError::Fenced { name: self.name.clone(), reason: e.to_string() };
+            return TransactionError::Fenced { name: self.name.clone(), reason: what.to_owned() };
         }
         let cause = fatal.map(|(_, why)| format!(" (fatal: {why})")).unwrap_or_default();
-        TransactionError::Failed(format!("{e}{cause}"))
+        TransactionError::Failed(format!("{what}{cause}"))
     }
 }
 

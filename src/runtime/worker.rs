@@ -25,8 +25,8 @@ use std::time::Duration;
 
 use super::stage::{Assigned, Entry, Run, Stage};
 use crate::bus::{
-    Bus, BusError, KeptReader, Offsets, Outbox, Place, ReadError, Rebalance, Record, Remedy,
-    TransactionError,
+    Bus, BusError, GivenBack, KeptReader, Offsets, Outbox, Place, ReadError, Rebalance, Record,
+    Remedy, TransactionError,
 };
 use crate::config::Start;
 use crate::limits::{
@@ -207,8 +207,7 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
         self.dirty.clear();
         self.rewound = Some(self.clock.steady());
         self.stage.aborted();
-        if self.bus.is_changing() {
-            // The group is changing under this worker: it has nothing to go back to.
+        if self.bus.is_lost() {
             return Err(BusError::Lost);
         }
         let all: Vec<Place> = self.positions.keys().cloned().collect();
@@ -217,8 +216,11 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
         if all.is_empty() {
             return Ok(());
         }
-        self.bus.let_go(&all)?;
-        let mut known = self.bus.committed(&all)?;
+        let own = self.give_back(&all)?;
+        if own.is_empty() {
+            return Ok(());
+        }
+        let mut known = self.bus.committed(&own)?;
         for (place, committed) in &mut known {
             // Where the group has no position yet, the beginning stays that which was decided at first.
             *committed = committed.or(self.positions.get(place).map(|p| p.committed));
@@ -256,13 +258,19 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
 
     /// Reads the partition of an error on from where the worker stands. librdkafka counts an error that
     /// comes by the batch as a record read: after its next pause it would go on one record too far.
-    fn begin_again(&self, error: &B::Record<'_>) -> Result<(), BusError> {
+    fn begin_again(&mut self, error: &B::Record<'_>) -> Result<(), BusError> {
         let place = place_of(&self.topics, error);
-        let Some((place, position)) = place.and_then(|p| self.positions.get_key_value(&p)) else {
+        let Some(place) = place.filter(|place| self.positions.contains_key(place)) else {
             return Ok(());
         };
-        self.bus.let_go(std::slice::from_ref(place))?;
-        self.bus.assign(&Offsets::from([(place.clone(), position.next)]))
+        let done = self.commit();
+        if done.is_err() {
+            return self.recover(done);
+        }
+        let own = self.give_back(&[place])?.into_iter();
+        let from = own
+            .filter_map(|p| self.positions.get_key_value(&p).map(|(p, at)| (p.clone(), at.next)));
+        self.bus.assign(&from.collect())
     }
 
     /// Hands records of one partition to the stage; gives how many it took.
@@ -315,7 +323,8 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
         }
         let places: Vec<Place> = gone.keys().cloned().collect();
         self.stop_entering(&places);
-        self.bus.let_go(&places)?;
+        let own = self.give_back(&places)?;
+        gone.retain(|place, _| own.contains(place));
         self.take(gone)
     }
 
@@ -332,12 +341,7 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
             Rebalance::Revoke(places) => {
                 self.metrics.rebalances.add(["revoke"], 1);
                 let done = self.leave(&places).and_then(|()| self.commit());
-                self.stop_entering(&places);
-                for place in &places {
-                    self.stage.revoke(place);
-                    self.positions.remove(place);
-                    self.forget(place);
-                }
+                self.release(&places);
                 self.bus.unassign(&places)?;
                 self.unacknowledged = None;
                 self.recover(done)?;
@@ -433,13 +437,40 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
         if ready.is_empty() {
             return Ok(());
         }
-        let mut reading = Offsets::new();
-        for assigned in ready {
-            let from = self.begin(&assigned)?;
-            reading.insert(assigned.place, from);
+        let done = self.commit();
+        if done.is_err() {
+            return self.recover(done);
         }
-        self.bus.let_go(&reading.keys().cloned().collect::<Vec<_>>())?;
+        let places: Vec<Place> = ready.iter().map(|assigned| assigned.place.clone()).collect();
+        let own = self.give_back(&places)?;
+        let mut reading = Offsets::new();
+        for assigned in ready.iter().filter(|assigned| own.contains(&assigned.place)) {
+            let from = self.begin(assigned)?;
+            reading.insert(assigned.place.clone(), from);
+        }
         self.bus.assign(&reading)
+    }
+
+    /// Gives partitions back in order to take them anew, all committed or aborted; gives those that are
+    /// still this worker's.
+    fn give_back(&mut self, places: &[Place]) -> Result<Vec<Place>, BusError> {
+        let GivenBack { own, revoked } = self.bus.give_back(places)?;
+        if !revoked.is_empty() {
+            self.metrics.rebalances.add(["revoke"], 1);
+            self.release(&revoked);
+        }
+        Ok(own)
+    }
+
+    /// These are somebody else's from now on.
+    fn release(&mut self, places: &[Place]) {
+        self.stop_entering(places);
+        for place in places {
+            self.stage.revoke(place);
+            self.dirty.remove(place);
+            self.positions.remove(place);
+            self.forget(place);
+        }
     }
 
     /// Partitions that are given back are not entered any more.

@@ -208,6 +208,7 @@ impl Instance {
     }
 
     /// The number of the process.
+    #[allow(dead_code, reason = "for tests/chaos")]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -12,8 +12,8 @@ use watchfire::broker::ids::TopicPartition;
 use watchfire::broker::log::Isolation;
 use watchfire::broker::offsets::Position;
 use watchfire::bus::{
-    Bounds, Bus, BusError, KeptReader, Offsets, Outbox, Outgoing, Place, ReadError, Rebalance,
-    Record, Remedy, Stats, TransactionError,
+    Bounds, Bus, BusError, GivenBack, KeptReader, Offsets, Outbox, Outgoing, Place, ReadError,
+    Rebalance, Record, Remedy, Stats, TransactionError,
 };
 use watchfire::limits::BROKER_CALL_MS_MAX;
 use watchfire::time::Timestamp;
@@ -338,9 +338,8 @@ impl Bus for SimBus {
         Some(next)
     }
 
-    fn is_changing(&self) -> bool {
-        let client = self.client.borrow();
-        client.is_lost || !client.rebalances.is_empty()
+    fn is_lost(&self) -> bool {
+        self.client.borrow().is_lost
     }
 
     fn take_stats(&self) -> Stats {
@@ -420,10 +419,25 @@ impl Bus for SimBus {
         if done { Ok(()) } else { Err(BusError::Call("not assigned".into())) }
     }
 
-    fn let_go(&self, places: &[Place]) -> Result<(), BusError> {
+    fn give_back(&self, places: &[Place]) -> Result<GivenBack, BusError> {
         self.unassign(places)?;
         self.serve().map_err(|error| error.error)?;
-        if self.is_changing() { Err(BusError::Lost) } else { Ok(()) }
+        let mut revoked = Vec::new();
+        loop {
+            let next = self
+                .client
+                .borrow_mut()
+                .rebalances
+                .pop_front_if(|r| matches!(r, Rebalance::Revoke(_)));
+            let Some(Rebalance::Revoke(asked)) = next else { break };
+            let others: Vec<Place> =
+                asked.iter().filter(|p| !places.contains(p)).cloned().collect();
+            if !others.is_empty() {
+                self.unassign(&others)?;
+            }
+            revoked.extend(asked);
+        }
+        Ok(GivenBack::new(places, revoked))
     }
 
     fn commit(&self, _outbox: &mut SimOutbox, offsets: &Offsets) -> Result<(), BusError> {
