@@ -432,9 +432,7 @@ impl Bus for SimBus {
             let Some(Rebalance::Revoke(asked)) = next else { break };
             let others: Vec<Place> =
                 asked.iter().filter(|p| !places.contains(p)).cloned().collect();
-            if !others.is_empty() {
-                self.unassign(&others)?;
-            }
+            self.unassign(&others)?;
             revoked.extend(asked);
         }
         Ok(GivenBack::new(places, revoked))
