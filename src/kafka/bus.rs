@@ -154,9 +154,8 @@ impl Bus for KafkaBus {
         while let Some(asked) = self.context().next_revocation() {
             let others: Vec<Place> =
                 asked.iter().filter(|p| !places.contains(p)).cloned().collect();
-            if !others.is_empty() {
-                self.unassign(&others)?;
-            }
+            // Also when there are none: the group may have asked after they were given back, and waits.
+            self.unassign(&others)?;
             revoked.extend(asked);
         }
         Ok(GivenBack::new(places, revoked))

@@ -432,9 +432,7 @@ impl Bus for SimBus {
             let Some(Rebalance::Revoke(asked)) = next else { break };
             let others: Vec<Place> =
                 asked.iter().filter(|p| !places.contains(p)).cloned().collect();
-            if !others.is_empty() {
-                self.unassign(&others)?;
-            }
+            self.unassign(&others)?;
             revoked.extend(asked);
         }
         Ok(GivenBack::new(places, revoked))
@@ -476,11 +474,12 @@ impl Bus for SimBus {
     }
 
     fn is_replaced(&self) -> bool {
-        (0..LOOKS).any(|_| {
+        let is_fenced = (0..LOOKS).any(|_| {
             self.world.meanwhile(100);
             self.world.work(self.process);
             self.client.borrow().fatal.is_some()
-        })
+        });
+        is_fenced && self.world.has_namesake(self.process)
     }
 
     fn close(&self, _open: Option<Rebalance>) {

@@ -42,6 +42,8 @@ pub struct Fetched {
 enum Membership {
     Out,
     Joining(Ticket),
+    /// In a generation, and to send what the leader has decided, if it leads.
+    Joined,
     Syncing(Ticket),
     Steady,
 }
@@ -97,6 +99,8 @@ pub struct Client {
     pub member_id: String,
     pub generation: i32,
     membership: Membership,
+    /// Who gets what, if it leads.
+    decided: Vec<(String, Bytes)>,
     /// What it has as far as the group is concerned, whatever is being read.
     owned: BTreeSet<Place>,
     pub is_lost: bool,
@@ -160,6 +164,7 @@ impl Client {
             member_id: String::new(),
             generation: -1,
             membership: Membership::Out,
+            decided: Vec::new(),
             owned: BTreeSet::new(),
             is_lost: false,
             fatal: None,
@@ -194,7 +199,8 @@ impl Client {
             return;
         }
         if self.fatal.is_none() {
-            for _ in 0..4 {
+            // An answer and what follows from it; what others answer to that comes later.
+            for _ in 0..2 {
                 if !self.keep_place(broker, now_ms) {
                     break;
                 }
@@ -230,8 +236,9 @@ impl Client {
             Membership::Joining(ticket) => {
                 let Some(group) = broker.waited_group(&self.group) else { return false };
                 let answer = group.take_join(caller, ticket);
-                self.joined(answer, broker, now_ms)
+                self.joined(answer, broker)
             }
+            Membership::Joined => self.sync(broker, now_ms),
             Membership::Syncing(ticket) => {
                 let Some(group) = broker.waited_group(&self.group) else { return false };
                 let answer = group.take_sync(caller, ticket);
@@ -254,15 +261,10 @@ impl Client {
             takes_member_id: true,
         };
         let answer = broker.join(&self.group, join, now_ms);
-        self.joined(answer, broker, now_ms)
+        self.joined(answer, broker)
     }
 
-    fn joined(
-        &mut self,
-        answer: Outcome<Joined, Refused>,
-        broker: &mut State,
-        now_ms: i64,
-    ) -> bool {
+    fn joined(&mut self, answer: Outcome<Joined, Refused>, broker: &State) -> bool {
         let joined = match answer {
             Outcome::Wait { member_id, ticket } => {
                 self.member_id = member_id;
@@ -278,7 +280,7 @@ impl Client {
         self.member_id = joined.member_id;
         self.generation = joined.generation;
         self.known_partitions = self.partitions(broker);
-        let assignments = if joined.leader == self.member_id && !joined.members.is_empty() {
+        self.decided = if joined.leader == self.member_id && !joined.members.is_empty() {
             let read = |m: &JoinedMember| Member::read(m.member_id.clone(), &m.metadata);
             let members: Vec<Member> = joined.members.iter().map(read).collect();
             let assigned = assignor::assign(&members, self.known_partitions);
@@ -286,9 +288,15 @@ impl Client {
         } else {
             Vec::new()
         };
+        self.membership = Membership::Joined;
+        true
+    }
+
+    fn sync(&mut self, broker: &mut State, now_ms: i64) -> bool {
         let caller = Caller { member_id: &self.member_id, instance_id: Some(&self.name) };
         let Some(group) = broker.existing_group(&self.group) else { return false };
-        let answer = group.sync(caller, self.generation, assignments, now_ms);
+        let decided = std::mem::take(&mut self.decided);
+        let answer = group.sync(caller, self.generation, decided, now_ms);
         self.synced(answer)
     }
 

@@ -20,7 +20,9 @@ use watchfire::broker::topic::TopicConfig;
 use watchfire::bus::{BusError, Offsets, Place};
 use watchfire::config::Config;
 use watchfire::http::Health;
-use watchfire::limits::{RESTART_BACKOFF_MS_MIN, TRANSACTION_TIMEOUT_MS};
+use watchfire::limits::{
+    FENCED_MAX, RESTART_BACKOFF_MS_MIN, RESTART_SETTLED_MS, TRANSACTION_TIMEOUT_MS,
+};
 use watchfire::metrics::Metrics;
 use watchfire::pipeline::Message;
 use watchfire::runtime::{CorrelateStage, FilterStage, Shared, Worker};
@@ -143,6 +145,9 @@ struct Process {
     /// Killed, ended in order, or ended because another has its name.
     is_over: bool,
     restart_at_ms: i64,
+    built_at_ms: i64,
+    /// How often in a row it was fenced.
+    fenced: usize,
 }
 
 pub struct World {
@@ -439,6 +444,8 @@ impl World {
             is_held: false,
             is_over: false,
             restart_at_ms: 0,
+            built_at_ms: 0,
+            fenced: 0,
         });
     }
 
@@ -483,7 +490,8 @@ impl World {
         drop(over);
     }
 
-    /// As `supervise` does it: a fenced worker ends its process, any other is built anew.
+    /// As `supervise` does it: a worker that is fenced again and again ends its process, any other is built
+    /// anew.
     fn failed(self: &Rc<Self>, process: usize, unit: Unit, error: BusError) {
         self.tell(|| format!("    process {process} failed: {error}"));
         let is_over = self.processes.borrow()[process].is_over;
@@ -497,7 +505,11 @@ impl World {
         let p = &mut self.processes.borrow_mut()[process];
         p.client = None;
         p.restart_at_ms = self.now_ms() + RESTART_BACKOFF_MS_MIN as i64;
-        if error.is_fenced() {
+        if self.now_ms() - p.built_at_ms >= RESTART_SETTLED_MS as i64 {
+            p.fenced = 0;
+        }
+        p.fenced += usize::from(error.is_fenced());
+        if p.fenced >= FENCED_MAX {
             p.is_over = true;
             self.happened("ended for another of its name");
         } else if !is_over {
@@ -531,7 +543,16 @@ impl World {
             Unit::Correlate(Box::new(Worker::new(bus, outbox, stage, interval, clock, metrics)))
         };
         let p = &mut self.processes.borrow_mut()[process];
-        (p.client, p.unit) = (Some(client), Some(unit));
+        (p.client, p.unit, p.built_at_ms) = (Some(client), Some(unit), self.now_ms());
+    }
+
+    /// Whether another process has the same name.
+    pub fn has_namesake(&self, process: usize) -> bool {
+        let processes = self.processes.borrow();
+        let is_other = |(n, p): (usize, &Process)| {
+            n != process && p.name == processes[process].name && !p.is_over
+        };
+        processes.iter().enumerate().any(is_other)
     }
 
     pub fn kill(&self, process: usize) {
