@@ -103,7 +103,7 @@ fn measure(kind: &str, groups: u64, zipf: bool) -> String {
     let what = Happening::plain(Timestamp(0), places.place(&at(0)), 0);
     let mut batch: Vec<Next> =
         (0..TOUCHED).map(|_| Next { key: Vec::new(), what, value: 0 }).collect();
-    let mut store = Store::new(1);
+    let mut store = Store::new(1, 0);
     let (total, before) = (groups * ROUNDS / TOUCHED as u64, resident());
     let (mut nanos, mut fired) = (0, 0u64);
     for n in 0..total {
@@ -125,7 +125,7 @@ fn measure(kind: &str, groups: u64, zipf: bool) -> String {
                 "value_sum" => what.number = Some(Decimal::from(next.value as u64)),
                 _ => {}
             }
-            let applied = store.apply(0, &spec, &bounds, &next.key, &what).expect("room");
+            let applied = store.apply(0, &spec, &bounds, &next.key, &what, || 0).expect("room");
             fired += u64::from(applied.change.holds);
         }
         while store.end_before(batch[0].what.time, &spec).is_some() {}
