@@ -42,7 +42,7 @@ use world::Tally;
 /// Seeds of a run.
 const SEEDS: u64 = 10_000;
 /// Seeds within which each mutation must be caught.
-const MUTANT_SEEDS: u64 = 3_000;
+const MUTANT_SEEDS: u64 = 10_000;
 /// Threads; there may be fewer cores.
 const THREADS: u64 = 2;
 
@@ -177,6 +177,8 @@ fn every_mutation_is_caught() {
     for mutation in MUTATIONS {
         match first_wrong(0..MUTANT_SEEDS, Some(mutation)).0 {
             Some((seed, what)) => {
+                let without = run(&Plan::of(seed), None, false).0;
+                assert_eq!(without, None, "seed {seed} is wrong without a mutation, too");
                 println!("{mutation:?}: seed {seed}: {}", what.lines().next().unwrap_or(""))
             }
             None => missed.push(mutation),
