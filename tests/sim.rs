@@ -157,8 +157,10 @@ fn whatever_happens_every_record_counts_once() {
     if let Some(seed) = number("WATCHFIRE_SIM_SEED") {
         let (wrong, tally) = run(&Plan::of(seed), None, true);
         println!("{tally:#?}");
-        wrong.iter().for_each(|what| explain(seed, what));
-        return;
+        match wrong {
+            Some(what) => explain(seed, &what),
+            None => return,
+        }
     }
     let seeds = number("WATCHFIRE_SIM_SEEDS").unwrap_or(SEEDS);
     let (wrong, tally) = first_wrong(0..seeds, None);
