@@ -42,7 +42,7 @@ use world::Tally;
 /// Seeds of a run.
 const SEEDS: u64 = 10_000;
 /// Seeds within which each mutation must be caught.
-const MUTANT_SEEDS: u64 = 3_000;
+const MUTANT_SEEDS: u64 = 10_000;
 /// Threads; there may be fewer cores.
 const THREADS: u64 = 2;
 
@@ -157,8 +157,10 @@ fn whatever_happens_every_record_counts_once() {
     if let Some(seed) = number("WATCHFIRE_SIM_SEED") {
         let (wrong, tally) = run(&Plan::of(seed), None, true);
         println!("{tally:#?}");
-        wrong.iter().for_each(|what| explain(seed, what));
-        return;
+        match wrong {
+            Some(what) => explain(seed, &what),
+            None => return,
+        }
     }
     let seeds = number("WATCHFIRE_SIM_SEEDS").unwrap_or(SEEDS);
     let (wrong, tally) = first_wrong(0..seeds, None);
@@ -177,6 +179,8 @@ fn every_mutation_is_caught() {
     for mutation in MUTATIONS {
         match first_wrong(0..MUTANT_SEEDS, Some(mutation)).0 {
             Some((seed, what)) => {
+                let without = run(&Plan::of(seed), None, false).0;
+                assert_eq!(without, None, "seed {seed} is wrong without a mutation, too");
                 println!("{mutation:?}: seed {seed}: {}", what.lines().next().unwrap_or(""))
             }
             None => missed.push(mutation),

@@ -530,6 +530,12 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
         if self.dirty.is_empty() && self.outbox.messages() == 0 {
             return Ok(());
         }
+        if self.dirty.is_empty() {
+            // Only with a position does the group ask who commits: whom it has expelled would otherwise still
+            // write its outputs, as state over that of the new owner.
+            let entered = self.positions.iter().filter(|(_, at)| !at.waits);
+            self.dirty = entered.map(|(p, at)| (p.clone(), at.next.max(at.committed))).collect();
+        }
         let began = self.clock.steady();
         let done = self.bus.commit(&mut self.outbox, &self.dirty);
         if !matches!(done, Err(BusError::Lost)) {

@@ -711,11 +711,10 @@ impl World {
                 return;
             }
             self.man(round);
-            if round % STRANDED_ROUNDS == STRANDED_ROUNDS - 1 && wrong.is_some() {
-                if !self.unstrand() {
-                    self.go_on();
-                    expected = oracle::expected(&self.sources.borrow());
-                }
+            let is_stuck = round % STRANDED_ROUNDS == STRANDED_ROUNDS - 1 && wrong.is_some();
+            if is_stuck && !self.unstrand() {
+                self.go_on();
+                expected = oracle::expected(&self.sources.borrow());
             }
             self.round(ROUND_MS);
             if round % 4 == 3 {
@@ -745,7 +744,7 @@ impl World {
     fn man(&self, round: usize) {
         for first in [0, FIRST_CORRELATE] {
             let is_live = |p: &Process| is_filter(p.slot) == is_filter(first) && !p.is_over;
-            if round % 8 == 0 && !self.processes.borrow().iter().any(is_live) {
+            if round.is_multiple_of(8) && !self.processes.borrow().iter().any(is_live) {
                 self.start(first);
             }
         }
