@@ -75,9 +75,12 @@ impl WorkerContext {
         lock(&self.rebalances).pop_front()
     }
 
-    /// Whether the group asks something that has not been taken up.
-    pub fn has_rebalance(&self) -> bool {
-        !lock(&self.rebalances).is_empty()
+    /// The next thing that the group asks, if that is to give partitions back.
+    pub fn next_revocation(&self) -> Option<TopicPartitionList> {
+        match lock(&self.rebalances).pop_front_if(|next| matches!(next, Rebalance::Revoke(_)))? {
+            Rebalance::Revoke(partitions) => Some(partitions),
+            Rebalance::Assign(_) | Rebalance::Lost(_) => None,
+        }
     }
 
     /// Takes the latest statistics.

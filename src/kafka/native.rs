@@ -33,6 +33,7 @@ use rdkafka::types::{RDKafkaErrorCode, RDKafkaRespErr};
 use rdkafka::{Message as _, TopicPartitionList};
 
 use super::{TokenError, TokenSource, WorkerContext};
+use crate::limits::HEARING_MS;
 use crate::time::Timestamp;
 
 /// A queue of librdkafka.
@@ -137,6 +138,42 @@ impl Reader {
         self.forward(partitions)
     }
 
+    /// Gives partitions back in order to take them anew; gives those that may be, and what the group had
+    /// asked back by then.
+    ///
+    /// If it had, and nobody has heard of it yet, librdkafka takes this call for the answer, and others get
+    /// those partitions: to take them again would be to read them twice. What was asked before the call
+    /// can be heard after it, and is answered with it.
+    ///
+    /// # Errors
+    /// When librdkafka refuses; when the consumer cannot go on.
+    pub fn give_back(
+        &self,
+        partitions: &TopicPartitionList,
+    ) -> Result<(TopicPartitionList, Vec<TopicPartitionList>), KafkaError> {
+        self.consumer.incremental_unassign(partitions)?;
+        while let Some(heard) = self.consumer.poll(Duration::from_millis(HEARING_MS)) {
+            match heard {
+                Err(error @ KafkaError::MessageConsumptionFatal(_)) => return Err(error),
+                Err(error) => tracing::warn!(%error, "poll"),
+                Ok(_) => {
+                    let code = RDKafkaErrorCode::Inconsistent;
+                    return Err(KafkaError::MessageConsumptionFatal(code));
+                }
+            }
+        }
+        let (mut own, mut revoked) = (partitions.clone(), Vec::new());
+        while let Some(asked) = self.consumer.context().next_revocation() {
+            let others = without(&asked, partitions)?;
+            if others.count() > 0 {
+                self.consumer.incremental_unassign(&others)?;
+            }
+            own = without(&own, &asked)?;
+            revoked.push(asked);
+        }
+        Ok((own, revoked))
+    }
+
     fn forward(&self, partitions: &TopicPartitionList) -> Result<(), KafkaError> {
         for element in partitions.elements() {
             let (topic, partition) = (element.topic(), element.partition());
@@ -156,6 +193,21 @@ impl Reader {
         let own = |raw| Message { raw, reader: PhantomData };
         found.into_iter().filter_map(NonNull::new).map(own).collect()
     }
+}
+
+/// The partitions of one list that are not in the other.
+fn without(
+    all: &TopicPartitionList,
+    gone: &TopicPartitionList,
+) -> Result<TopicPartitionList, KafkaError> {
+    let mut left = TopicPartitionList::new();
+    for element in all.elements() {
+        let (topic, partition) = (element.topic(), element.partition());
+        if gone.find_partition(topic, partition).is_none() {
+            left.add_partition_offset(topic, partition, element.offset())?;
+        }
+    }
+    Ok(left)
 }
 
 /// A record, or an error of a partition. It keeps what was fetched with it in memory until it is dropped.

@@ -8,6 +8,7 @@ mod filter;
 mod service;
 mod shared;
 mod signals;
+mod stage;
 mod views;
 mod worker;
 

@@ -24,22 +24,20 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
+pub use super::stage::{Assigned, Place, Run, Stage};
 use super::{Stopwatch, SystemClock};
 use crate::config::Start;
 use crate::kafka::{
-    Clients, Message, Offsets, PartitionStats, Reader, Rebalance, TransactionError, Transactional,
-    WorkerContext, tpl_of,
+    Clients, Message, Offsets, Reader, Rebalance, TransactionError, Transactional, WorkerContext,
+    tpl_of,
 };
 use crate::limits::{
-    BROKER_CALL_MS_MAX, FENCING_LOOKS, HEARING_MS, OFFSETS_ONLY_COMMIT_MS, POLL_BATCH_RECORDS_MAX,
+    BROKER_CALL_MS_MAX, FENCING_LOOKS, OFFSETS_ONLY_COMMIT_MS, POLL_BATCH_RECORDS_MAX,
     POLL_WAIT_MS, STATISTICS_INTERVAL_MS,
 };
 use crate::metrics::{LatencyRecorder, Metrics};
-use crate::source::{Beginning, Bounds, beginning};
+use crate::source::{Bounds, beginning};
 use crate::time::{Clock, Timestamp};
-
-/// A topic and a partition of it.
-pub type Place = (Arc<str>, i32);
 
 /// Why a worker ended.
 #[derive(Debug, thiserror::Error)]
@@ -64,77 +62,6 @@ impl WorkerError {
             _ => false,
         }
     }
-}
-
-/// A partition that a worker is about to read.
-#[derive(Clone, Debug)]
-pub struct Assigned {
-    /// Topic and partition.
-    pub place: Place,
-    /// Where reading begins by the group's position; what was lost before it.
-    pub beginning: Beginning,
-    /// What is there.
-    pub bounds: Bounds,
-}
-
-/// Records of one partition in a row, at least one.
-#[derive(Clone, Copy)]
-pub struct Run<'b> {
-    /// Topic and partition.
-    pub place: &'b Place,
-    /// The records in their order.
-    pub records: &'b [Message<'b>],
-    /// Whether their outputs are committed already: they are read again to rebuild state.
-    pub restoring: bool,
-    /// When they are read.
-    pub now: Timestamp,
-}
-
-/// What a stage does with records. Its state belongs to the worker.
-pub trait Stage {
-    /// The name in groups, transactional ids and metrics.
-    const NAME: &'static str;
-
-    /// The topics to read.
-    fn topics(&self) -> Vec<String>;
-
-    /// Where a topic is begun without a position.
-    fn start(&self, topic: &str) -> Start;
-
-    /// Takes a partition; gives the offset from which to read, which may lie before the group's
-    /// position when state has to be rebuilt.
-    ///
-    /// # Errors
-    /// When an output cannot be sent.
-    fn assign(&mut self, partition: &Assigned, out: &mut Transactional)
-    -> Result<i64, WorkerError>;
-
-    /// Gives a partition back; its outputs are committed.
-    fn revoke(&mut self, place: &Place);
-
-    /// Processes a run, up to the record with which the epoch is full; gives how many records.
-    ///
-    /// # Errors
-    /// When an output cannot be sent.
-    fn run(&mut self, run: Run<'_>, out: &mut Transactional) -> Result<usize, WorkerError>;
-
-    /// Takes what librdkafka knows of the partitions, with the next offset of each.
-    fn observe(&mut self, stats: &BTreeMap<Place, PartitionStats>, next: &BTreeMap<Place, i64>);
-
-    /// Called in every round; may send what is due by time.
-    ///
-    /// # Errors
-    /// When an output cannot be sent.
-    fn tick(&mut self, now: Timestamp, out: &mut Transactional) -> Result<(), WorkerError>;
-
-    /// Called after each commit: now its outputs have happened.
-    fn committed(&mut self);
-
-    /// Called after an aborted epoch: its outputs have not happened.
-    fn aborted(&mut self);
-
-    /// Says how it stands: whether it is ready, and in words. Called when that has changed.
-    fn ready(&mut self, restoring: usize);
 }
 
 /// Where an assigned partition stands.
@@ -305,8 +232,7 @@ impl<'w, S: Stage> Worker<'w, S> {
         self.dirty.clear();
         self.rewound = Some(Stopwatch::start());
         self.stage.aborted();
-        if self.consumer().assignment_lost() || self.context().has_rebalance() {
-            // The group is changing under this worker: it has nothing to go back to.
+        if self.consumer().assignment_lost() {
             return Err(WorkerError::Lost);
         }
         let mut all = TopicPartitionList::new();
@@ -317,7 +243,10 @@ impl<'w, S: Stage> Worker<'w, S> {
         if all.count() == 0 {
             return Ok(());
         }
-        self.let_go(&all)?;
+        let all = self.give_back(&all)?;
+        if all.count() == 0 {
+            return Ok(());
+        }
         // Where the group has no position yet, the beginning stays that which was decided at first.
         let mut known = self.consumer().committed_offsets(all.clone(), call())?;
         for element in all.elements() {
@@ -364,13 +293,18 @@ impl<'w, S: Stage> Worker<'w, S> {
 
     /// Reads the partition of an error on from where the worker stands. librdkafka counts an error that
     /// comes by the batch as a record read: after its next pause it would go on one record too far.
-    fn begin_again(&self, error: &Message<'_>) -> Result<(), WorkerError> {
+    fn begin_again(&mut self, error: &Message<'_>) -> Result<(), WorkerError> {
         let place = place_of(&self.topics, error);
         let Some((place, position)) = place.and_then(|p| self.positions.get_key_value(&p)) else {
             return Ok(());
         };
         let from = tpl_of(&Offsets::from([(place.clone(), position.next)]))?;
-        self.let_go(&from)?;
+        // What is given back must be committed: others may get it.
+        let done = self.commit();
+        if done.is_err() {
+            return self.recover(done);
+        }
+        let from = self.give_back(&from)?;
         Ok(self.reader.assign(&from)?)
     }
 
@@ -425,20 +359,27 @@ impl<'w, S: Stage> Worker<'w, S> {
         if done.is_err() {
             return self.recover(done);
         }
-        self.let_go(&gone)?;
+        let gone = self.give_back(&gone)?;
         self.take(&gone)
     }
 
-    /// Gives partitions back in order to take them anew. If the group asked for some meanwhile, and this
-    /// worker has not heard of it, librdkafka takes the call for the answer and others get them: to take
-    /// them again would be to read them twice. What was asked before the call can be heard after it.
-    fn let_go(&self, partitions: &TopicPartitionList) -> Result<(), WorkerError> {
-        self.consumer().incremental_unassign(partitions)?;
-        match self.consumer().poll(Duration::from_millis(HEARING_MS)) {
-            // There may be more behind it.
-            Some(Err(error)) => Err(error.into()),
-            None if !self.context().has_rebalance() => Ok(()),
-            _ => Err(WorkerError::Lost),
+    /// Gives partitions back in order to take them anew, all committed or aborted; gives those that are
+    /// still this worker's.
+    fn give_back(&mut self, all: &TopicPartitionList) -> Result<TopicPartitionList, WorkerError> {
+        let (own, revoked) = self.reader.give_back(all)?;
+        revoked.iter().for_each(|partitions| self.release(partitions));
+        Ok(own)
+    }
+
+    /// These are somebody else's from now on.
+    fn release(&mut self, partitions: &TopicPartitionList) {
+        self.metrics.rebalances.add(["revoke"], 1);
+        for element in partitions.elements() {
+            let place = (Arc::from(element.topic()), element.partition());
+            self.stage.revoke(&place);
+            self.dirty.remove(&place);
+            self.positions.remove(&place);
+            self.forget(&place);
         }
     }
 
@@ -453,14 +394,8 @@ impl<'w, S: Stage> Worker<'w, S> {
                 self.unacknowledged = None;
             }
             Rebalance::Revoke(partitions) => {
-                self.metrics.rebalances.add(["revoke"], 1);
                 let done = self.commit();
-                for element in partitions.elements() {
-                    let place = (Arc::from(element.topic()), element.partition());
-                    self.stage.revoke(&place);
-                    self.positions.remove(&place);
-                    self.forget(&place);
-                }
+                self.release(&partitions);
                 self.consumer().incremental_unassign(&partitions)?;
                 self.unacknowledged = None;
                 self.recover(done)?;
