@@ -10,6 +10,7 @@ mod conformance;
 
 #[path = "kafka/crashes.rs"]
 mod crashes;
+#[allow(dead_code, reason = "tests/chaos needs another part of it")]
 #[path = "kafka/kit.rs"]
 mod kit;
 #[path = "kafka/losses.rs"]
@@ -24,6 +25,7 @@ mod routing;
 mod rules;
 #[path = "kafka/security.rs"]
 mod security;
+#[allow(dead_code, reason = "tests/chaos needs another part of it")]
 #[path = "kafka/service.rs"]
 mod service;
 #[path = "kafka/sshd.rs"]
