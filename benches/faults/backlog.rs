@@ -16,10 +16,10 @@ const EVENTS: usize = 60_000;
 const IN_A_ROW: u64 = 500;
 
 /// One event in twenty feeds a correlation of 500 groups, each with up to 9,000 different values.
-const CORRELATION: &str = "---\ntitle: Some users\nname: some_users\nid: bench-some-users\nlogsource: {product: test}\n\
-    detection:\n  wanted: {User|contains: user00}\n  condition: wanted\n---\n\
-    title: Never that many\nid: bench-many\ncorrelation:\n  type: value_count\n  rules: [some_users]\n\
-    group-by: [Computer]\n  timespan: 1h\n  condition: {field: ProcessId, gte: 100000}\nlevel: low\n";
+const CORRELATION: &str = "---\ntitle: Some users\nname: some_users\nid: bench-some-users\n\
+    logsource: {product: test}\ndetection: {s: {User|contains: user00}, condition: s}\n---\n\
+    title: Never that many\nid: bench-many\ncorrelation: {type: value_count, rules: [some_users], \
+    group-by: [Computer], timespan: 1h, condition: {field: ProcessId, gte: 100000}}\nlevel: low\n";
 
 /// What the bounds of one worker of each stage add up to, MiB: what librdkafka holds for it, what is in its hands, an
 /// answer of the broker unpacked, outputs of an epoch with their copies; then the alerts of the API and the program.

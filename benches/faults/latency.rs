@@ -114,7 +114,7 @@ impl<'a> Paced<'a> {
             0 => marked(members),
             _ => format!("{{{members}}}"),
         };
-        self.alerts += usize::from(self.written % ONE_IN == 0);
+        self.alerts += usize::from(self.written.is_multiple_of(ONE_IN));
         // A prime number of events in a row, so that alerts are of all partitions.
         let partition = (self.written / 97 % PARTITIONS as u64) as i32;
         let mut record = BaseRecord::<(), str>::to(&self.app.topic);

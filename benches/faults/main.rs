@@ -39,12 +39,15 @@ const ALERTS_PARTITIONS: i32 = 3;
 const MARKED: &str = "title: Marked\nid: bench-marked\nlogsource: {product: test}\n\
     detection:\n  wanted: {mark: 'yes'}\n  condition: wanted\nlevel: low\n";
 
+/// A name and what it measures, given the brokers.
+type Lane = (&'static str, fn(&str));
+
 fn main() {
     let asked: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let Ok(brokers) = std::env::var("WATCHFIRE_KAFKA") else {
         return println!("not measured, WATCHFIRE_KAFKA is not set: scripts/kafka run -- …");
     };
-    let lanes: [(&str, fn(&str)); 3] = [
+    let lanes: [Lane; 3] = [
         ("latency", latency::measure),
         ("failover", failover::measure),
         ("backlog", backlog::measure),

@@ -125,7 +125,7 @@ fn pass_on(state: &State, number: usize, mut from: &TcpStream, mut to: &TcpStrea
         if state.is(Weather::Slow) {
             std::thread::sleep(SLOW);
         }
-        while number % 2 == 0 && state.is(Weather::Frozen) {
+        while number.is_multiple_of(2) && state.is(Weather::Frozen) {
             std::thread::sleep(LOOK);
         }
         if to.write_all(&buffer[..read]).is_err() {
