@@ -223,10 +223,7 @@ impl Stage for CorrelateStage {
         Some(&self.shared.topics.state)
     }
 
-    fn assign(&mut self, partition: &Assigned, out: &mut impl Outbox) -> Result<(), BusError> {
-        if let Some(lost) = partition.beginning.lost {
-            self.report_gap(&partition.place, lost, "assignment", out)?;
-        }
+    fn assign(&mut self, partition: &Assigned, _out: &mut impl Outbox) -> Result<(), BusError> {
         let options = fold_options(&self.shared.config);
         let kept = Restore::new(Arc::clone(&self.shared.rules), options);
         self.restoring.insert(partition.place.clone(), kept);
@@ -243,6 +240,10 @@ impl Stage for CorrelateStage {
     fn enter(&mut self, partition: &Assigned, out: &mut impl Outbox) -> Result<Entry, BusError> {
         let Assigned { place, committed, beginning, bounds } = partition;
         let Some(kept) = self.restoring.remove(place) else { return Err(BusError::Lost) };
+        // Here, not when it was assigned: the position that goes with it is committed from now on.
+        if let Some(lost) = beginning.lost {
+            self.report_gap(place, lost, "assignment", out)?;
+        }
         let known = committed.map(|_| beginning.offset);
         let Restored { fold, replay, wrong } = kept.finish(known, bounds.offset_high);
         let outcome = match (&wrong, &replay) {

@@ -445,6 +445,8 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
         }
         let places: Vec<Place> = ready.iter().map(|assigned| assigned.place.clone()).collect();
         let own = self.give_back(&places)?;
+        // Statistics of before say that these are read to their ends.
+        self.rewound = Some(self.clock.steady());
         let mut reading = Offsets::new();
         for assigned in ready.iter().filter(|assigned| own.contains(&assigned.place)) {
             let from = self.begin(assigned)?;
