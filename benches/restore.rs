@@ -76,7 +76,11 @@ fn measure(brokers: &str, groups: usize, times: usize) {
     let config = config(dir.path(), brokers, &name, &topic, port);
 
     let first = start(&config);
-    wait(port, "all is counted", |text| sample(text, "watchfire_state_keys ") == groups as f64);
+    wait(port, "all is counted", |text| {
+        let lag = text.lines().filter(|l| l.starts_with("watchfire_consumer_lag{"));
+        let behind = lag.filter(|l| !l.ends_with(" 0")).count();
+        sample(text, "watchfire_state_keys ") == groups as f64 && behind == 0
+    });
     // Every shard has its turn once in this time.
     std::thread::sleep(Duration::from_secs(62));
     let text = metrics(port).expect("metrics");

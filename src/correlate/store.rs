@@ -246,11 +246,14 @@ impl Store {
     /// Puts a group back as it was written; its timer has still to be [armed](Self::arm_kept).
     pub fn put_kept(&mut self, rule: usize, key: &[u8], shard: u8, window: Window) {
         let known = self.groups[rule].find(key);
-        self.of(rule, |groups| {
-            let number = known.unwrap_or_else(|| groups.insert(key, shard, window.clone()));
-            groups.change(number, |group| {
-                (group.window, group.shard, group.written) = (window, shard, true);
-            });
+        self.of(rule, |groups| match known {
+            Some(number) => {
+                groups.change(number, |group| (group.window, group.shard) = (window, shard));
+            }
+            None => {
+                let number = groups.insert(key, shard, window);
+                groups.get_mut(number).into_iter().for_each(|group| group.written = true);
+            }
         });
     }
 

@@ -34,6 +34,8 @@ impl KafkaKept {
             .set("enable.partition.eof", "true")
             .set("fetch.wait.max.ms", "10")
             .set("queued.max.messages.kbytes", CONSUMER_QUEUE_KIB.to_string())
+            // A queue that was full is looked at again after a second by default: most of a restore.
+            .set("fetch.queue.backoff.ms", "5")
             .set("check.crcs", "true")
             .create_with_context(WorkerContext::new(clients.tokens()))?;
         let mut list = TopicPartitionList::with_capacity(partitions.len());
