@@ -159,11 +159,6 @@ pub(super) fn shard_of(plan: &Plan, family: usize, event: &Match) -> u8 {
 }
 
 impl Fold {
-    /// Whether anything has ever been written, so that a shard alone says something.
-    pub fn is_written(&self) -> bool {
-        self.kept.complete
-    }
-
     /// How many groups have changed since their shards were written.
     pub fn unwritten(&self) -> usize {
         self.store.unwritten()
@@ -219,7 +214,6 @@ pub struct Restore {
     names: Option<Names>,
     /// By key; a record that comes later may mend it.
     wrong: BTreeMap<Vec<u8>, StateError>,
-    records: usize,
 }
 
 /// What has to be read again of the log, so that a restored fold stands where it stood.
@@ -249,17 +243,11 @@ impl Restore {
         let fold = Fold::new(Arc::clone(&rules), options);
         let versions = fold.plan.versions.iter().copied().zip(0..).collect();
         let (heads, names, wrong) = (BTreeMap::new(), None, BTreeMap::new());
-        Self { rules, options, fold, heads, versions, names, wrong, records: 0 }
-    }
-
-    /// How many records were taken.
-    pub fn records(&self) -> usize {
-        self.records
+        Self { rules, options, fold, heads, versions, names, wrong }
     }
 
     /// Takes the next record of the topic.
     pub fn record(&mut self, key: &[u8], value: Option<&[u8]>) {
-        self.records += 1;
         match self.take(key, value) {
             Err(wrong) => drop(self.wrong.insert(key.to_vec(), wrong)),
             Ok(()) if !self.wrong.is_empty() => drop(self.wrong.remove(key)),
