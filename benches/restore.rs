@@ -2,15 +2,17 @@
 //!
 //! ```sh
 //! scripts/kafka run -- cargo bench --bench restore              # 100 k and 1 M groups
-//! scripts/kafka run -- cargo bench --bench restore -- 1000000:1 1000000:5
+//! scripts/kafka run -- cargo bench --bench restore -- 1000000:5:1 1000000:5:5
 //! ```
 //!
-//! `GROUPS:TIMES` is a lane: so many users fail to sign in, each so often, and one rule counts them by
-//! user over a day. Once all of it is counted and its state has been written, the process is killed. A new
-//! one with the same name reads what was kept and goes on. What is measured is said by the service itself
+//! `GROUPS:ROUNDS:HELD` is a lane: so many users fail to sign in, one after the other, in so many rounds,
+//! and one rule counts them by user over the time of as many rounds as are held. What is held is state, the
+//! rounds before it are history, which must not cost anything.
+//!
+//! Once all of it is counted and its state has been written, the process is killed. A new one with the same
+//! name reads what was kept and goes on. What is measured is said by the service itself
 //! (`watchfire_restore_seconds`: from the assignment to the moment that nothing is left to read again) and
-//! by a clock from the start of the process until `/readyz` holds. More matches with as many groups are
-//! more history: it must not cost more.
+//! by a clock from the start of the process until `/readyz` holds.
 
 #![allow(clippy::disallowed_methods, reason = "a bench measures time")]
 
@@ -24,7 +26,12 @@ use std::time::{Duration, Instant};
 use common::{PARTITIONS, Running, create_topic, metrics, produce, sample};
 
 const PATIENCE: Duration = Duration::from_secs(900);
+/// By the times in them.
+const EVENTS_PER_SECOND: usize = 100;
+/// The clock of events goes on while nothing comes; until all is measured nothing is to be forgotten.
+const SLACK_SECONDS: usize = 600;
 
+/// `SPAN` is the time over which failures are counted.
 const RULES: &str = "\
 title: Failed sign-in
 name: failed
@@ -38,7 +45,7 @@ correlation:
   type: event_count
   rules: [failed]
   group-by: [user]
-  timespan: 24h
+  timespan: SPAN
   condition: {gte: 1000}
 level: low
 ";
@@ -48,31 +55,30 @@ fn main() {
     let Ok(brokers) = std::env::var("WATCHFIRE_KAFKA") else {
         return println!("not measured, WATCHFIRE_KAFKA is not set: scripts/kafka run -- …");
     };
-    let usual = ["100000:1", "1000000:1", "1000000:5"].map(str::to_owned);
-    println!(
-        "| groups | matches | restore, s | records of state written | start to ready, s | RSS, MiB |"
-    );
-    println!("|---|---|---|---|---|---|");
+    let usual = ["100000:1:1", "1000000:1:1", "1000000:5:1", "1000000:5:5"].map(str::to_owned);
+    println!("| groups | rounds | held | state, MiB | restore, s | start to ready, s | RSS, MiB |");
+    println!("|---|---|---|---|---|---|---|");
     for lane in if asked.is_empty() { usual.to_vec() } else { asked } {
-        let numbers =
-            lane.split_once(':').and_then(|(g, t)| Some((g.parse().ok()?, t.parse().ok()?)));
-        let Some((groups, times)) = numbers else {
-            println!("`{lane}` is no lane: GROUPS:TIMES");
-            continue;
-        };
-        measure(&brokers, groups, times);
+        let numbers: Vec<usize> = lane.split(':').filter_map(|n| n.parse().ok()).collect();
+        match numbers[..] {
+            [groups, rounds, held] => measure(&brokers, groups, rounds, held),
+            _ => println!("`{lane}` is no lane: GROUPS:ROUNDS:HELD"),
+        }
     }
 }
 
-fn measure(brokers: &str, groups: usize, times: usize) {
-    let name = format!("restore-{groups}-{times}-{}", std::process::id());
+fn measure(brokers: &str, groups: usize, rounds: usize, held: usize) {
+    let name = format!("restore-{groups}-{rounds}-{held}-{}", std::process::id());
     let topic = format!("{name}-events");
     create_topic(brokers, &topic);
-    let events: Vec<String> = (0..groups * times).map(|n| event(n, groups)).collect();
+    let events: Vec<String> = (0..groups * rounds).map(|n| event(n, groups)).collect();
     let placed = events.iter().enumerate().map(|(n, e)| (n as i32 % PARTITIONS, e.as_str()));
     produce(brokers, &topic, placed);
     let dir = tempfile::tempdir().expect("a folder");
     let port = free_port();
+    let span = groups * held / EVENTS_PER_SECOND + SLACK_SECONDS;
+    let rules = RULES.replace("SPAN", &format!("{span}s"));
+    std::fs::write(dir.path().join("rules.yml"), rules).expect("rules");
     let config = config(dir.path(), brokers, &name, &topic, port);
 
     let first = start(&config);
@@ -81,10 +87,10 @@ fn measure(brokers: &str, groups: usize, times: usize) {
         let behind = lag.filter(|l| !l.ends_with(" 0")).count();
         sample(text, "watchfire_state_keys ") == groups as f64 && behind == 0
     });
-    // Every shard has its turn once in this time.
-    std::thread::sleep(Duration::from_secs(62));
+    // Every shard has its turn once in a minute.
+    std::thread::sleep(Duration::from_secs(65));
     let text = metrics(port).expect("metrics");
-    let written = sample(&text, "watchfire_changelog_records_total ");
+    let state = sample(&text, "watchfire_state_bytes ") / f64::from(1 << 20);
     drop(first);
 
     let began = Instant::now();
@@ -98,12 +104,13 @@ fn measure(brokers: &str, groups: usize, times: usize) {
     assert_eq!(sample(&text, "watchfire_restores_total{from=\"kept\"}"), 4.0, "partitions");
     let restore = sample(&text, "watchfire_restore_seconds ");
     let rss = resident(second.0.id());
-    println!("| {groups} | {} | {restore:.2} | {written} | {ready:.2} | {rss} |", groups * times);
+    println!("| {groups} | {rounds} | {held} | {state:.0} | {restore:.2} | {ready:.2} | {rss} |");
 }
 
-/// One failure of each user in turn, a thousand a second, in the order of time.
+/// One failure of each user in turn, in the order of time.
 fn event(number: usize, groups: usize) -> String {
-    let (second, ms) = (number / 1_000, number % 1_000);
+    let (second, nth) = (number / EVENTS_PER_SECOND, number % EVENTS_PER_SECOND);
+    let ms = nth * 1_000 / EVENTS_PER_SECOND;
     let (hour, minute) = (second / 3_600, second / 60 % 60);
     let (user, second) = (number % groups, second % 60);
     let time = format!("2026-03-01T{hour:02}:{minute:02}:{second:02}.{ms:03}Z");
@@ -112,7 +119,6 @@ fn event(number: usize, groups: usize) -> String {
 
 fn config(dir: &Path, brokers: &str, name: &str, topic: &str, port: u16) -> PathBuf {
     let rules = dir.join("rules.yml");
-    std::fs::write(&rules, RULES).expect("rules");
     let path = dir.join("watchfire.yml");
     let text = format!(
         "version: 1\napp: {name}\ninstance: a\nkafka: {{brokers: ['{brokers}']}}\n\

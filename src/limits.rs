@@ -193,7 +193,15 @@ pub const PRODUCER_IDLE_MS_MAX: u64 = 5_000;
 /// group like another process. Two processes of one name fence each other again and again.
 pub const FENCED_MAX: usize = 3;
 
-/// How often the partition counts of source topics are looked up.
+/// How long a guest of a group waits to be given something: a heartbeat of everybody, and what they have to
+/// commit.
+pub const GUEST_MS_MAX: u64 = 20_000;
+
+/// Looks in a row that find the same partitions without a reader, before the group is stirred: one alone may
+/// fall between two generations.
+pub const UNOWNED_LOOKS: u32 = 2;
+
+/// How often the partition counts of source topics are looked up, and whether each has a reader.
 pub const METADATA_REFRESH_MS: u64 = 10_000;
 
 /// First wait before a failed worker is built anew; it doubles up to the next bound.

@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use rdkafka::ClientConfig;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -40,16 +41,37 @@ impl KafkaBus {
         number: usize,
         topics: &[String],
     ) -> Result<(Self, Transactional), BusError> {
-        let context = || WorkerContext::new(clients.tokens());
+        // It joins while the producer waits for what its predecessor left open to be aborted. What the
+        // group gives is looked at after that: positions are not asked for before.
+        let bus = Self::join(clients, &clients.worker_consumer(stage, number), topics)?;
         let name = clients.worker_name(stage, number);
         let settings = clients.worker_producer(stage, number);
-        let producer = Transactional::connect(&settings, name, context())?;
-        let settings = clients.worker_consumer(stage, number);
-        let consumer = BaseConsumer::from_config_and_context(&settings, context())?;
+        let context = WorkerContext::new(clients.tokens());
+        match Transactional::connect(&settings, name, context) {
+            Ok(producer) => Ok((bus, producer)),
+            Err(error) => {
+                // What the group has asked by now, nobody else would answer.
+                bus.close(None);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Joins the group of a stage without being a worker of it.
+    ///
+    /// # Errors
+    /// When the client refuses.
+    pub fn guest(clients: &Clients, stage: &str, topics: &[String]) -> Result<Self, BusError> {
+        Self::join(clients, &clients.guest(stage), topics)
+    }
+
+    fn join(clients: &Clients, config: &ClientConfig, topics: &[String]) -> Result<Self, BusError> {
+        let context = WorkerContext::new(clients.tokens());
+        let consumer = BaseConsumer::from_config_and_context(config, context)?;
         let names: Vec<&str> = topics.iter().map(String::as_str).collect();
         consumer.subscribe(&names)?;
         let reader = Reader::new(consumer)?;
-        Ok((Self { reader, clients: clients.clone(), member: OnceCell::new() }, producer))
+        Ok(Self { reader, clients: clients.clone(), member: OnceCell::new() })
     }
 
     /// Commits positions alone: what comes before them is acknowledged. A group that changes meanwhile

@@ -90,12 +90,23 @@ impl Clients {
         format!("{}-{stage}-{}-{number}", self.app, self.instance)
     }
 
+    /// The group of a stage.
+    pub fn group(&self, stage: &str) -> String {
+        format!("{}-{stage}", self.app)
+    }
+
     /// The consumer of one worker of a stage.
     pub fn worker_consumer(&self, stage: &str, number: usize) -> ClientConfig {
+        let mut config = self.guest(stage);
+        config.set("group.instance.id", self.worker_name(stage, number));
+        config
+    }
+
+    /// A consumer of a stage's group that is no worker of it: it has no name of its own.
+    pub fn guest(&self, stage: &str) -> ClientConfig {
         let mut config = self.base.clone();
         config
-            .set("group.id", format!("{}-{stage}", self.app))
-            .set("group.instance.id", self.worker_name(stage, number))
+            .set("group.id", self.group(stage))
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", SESSION_TIMEOUT_MS.to_string())
             // Offsets of a transaction that is still open are waited for only in this mode; without

@@ -59,6 +59,8 @@ impl Transactional {
             return Ok(connected);
         }
         let wait = Duration::from_millis(3 * BROKER_CALL_MS_MAX);
+        // Asked before it has a connection, librdkafka looks for a coordinator again after 500 ms only.
+        let _ = connected.producer.client().fetch_cluster_id(wait);
         connected.producer.init_transactions(wait).map_err(|e| connected.error(&e))?;
         Ok(connected)
     }

@@ -148,6 +148,8 @@ families {
         "Rebalance callbacks: assign, revoke or lost.";
     partitions_assigned: Gauge "watchfire_partitions_assigned" ["topic"]
         "Partitions that this process owns now.";
+    partitions_unowned: Gauge "watchfire_partitions_unowned" ["topic"]
+        "Partitions that no process reads although the group is at rest.";
     kafka_errors: Counter "watchfire_kafka_errors_total" ["code"]
         "Errors that the Kafka client reported.";
     state_keys: Gauge "watchfire_state_keys" []

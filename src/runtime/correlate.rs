@@ -47,10 +47,11 @@ impl PartitionState {
     fn due(&mut self, now: Timestamp, interval: i64) -> u8 {
         let since = *self.turn_since.get_or_insert(now);
         let turn = (interval / i64::from(SHARDS)).max(1);
-        let due = (now.since(since) / turn).clamp(0, i64::from(SHARDS)) as u8;
-        if due > 0 {
-            self.turn_since = Some(now);
-        }
+        let turns = now.since(since) / turn;
+        // When the clock was set, or the machine slept, it begins anew.
+        let is_usual = (0..=i64::from(SHARDS)).contains(&turns);
+        self.turn_since = Some(if is_usual { since.plus(turns * turn) } else { now });
+        let due = turns.clamp(0, i64::from(SHARDS)) as u8;
         if self.live { due.min(SHARDS - self.written) } else { 0 }
     }
 }

@@ -1,4 +1,4 @@
-//! Start and stop, worker loops, and what they need from the machine.
+//! Start and stop, worker loops, upkeep, and what they need from the machine.
 
 mod alerts;
 mod clock;
@@ -9,6 +9,7 @@ mod service;
 mod shared;
 mod signals;
 mod stage;
+mod upkeep;
 mod views;
 mod worker;
 

@@ -12,7 +12,6 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rdkafka::consumer::BaseConsumer;
 use tokio_util::sync::CancellationToken;
 
 use super::alerts::follow_alerts;
@@ -20,6 +19,7 @@ use super::correlate::CorrelateStage;
 use super::filter::{FilterStage, SourceSpec};
 use super::shared::Shared;
 use super::stage::Stage;
+use super::upkeep::look_after;
 use super::worker::Worker;
 use super::{LoadError, LoadedRules, Stopwatch, SystemClock, load_mappings, load_tables};
 use crate::bus::BusError;
@@ -27,12 +27,11 @@ use crate::config::{Config, ConfigError, Source, Webhook, read_secret};
 use crate::decode::{Decoder, EventClock, Format};
 use crate::http;
 use crate::kafka::{
-    ClientError, Clients, IfOthers, KafkaBus, TopicError, TopicSpec, WorkerContext, ensure_topics,
+    ClientError, Clients, IfOthers, KafkaBus, TopicError, TopicSpec, ensure_topics,
     partition_count, retention_ms,
 };
 use crate::limits::{
-    FENCED_MAX, METADATA_REFRESH_MS, RESTART_BACKOFF_MS_MAX, RESTART_BACKOFF_MS_MIN,
-    RESTART_SETTLED_MS,
+    FENCED_MAX, RESTART_BACKOFF_MS_MAX, RESTART_BACKOFF_MS_MIN, RESTART_SETTLED_MS,
 };
 use crate::metrics::{Metrics, MetricsError};
 use crate::sink::webhook;
@@ -229,8 +228,9 @@ impl Service {
         let (shared, alerts, own) =
             (Arc::clone(&self.shared), Arc::clone(&self.alerts), clients.clone());
         self.spawn("alert-index".to_owned(), move || follow_alerts(&shared, &alerts, &own))?;
-        let (shared, consumer) = (Arc::clone(&self.shared), clients.metadata()?);
-        self.spawn("metadata".to_owned(), move || refresh_partition_counts(&shared, &consumer))
+        let (shared, own, consumer) =
+            (Arc::clone(&self.shared), clients.clone(), clients.metadata()?);
+        self.spawn("upkeep".to_owned(), move || look_after(&shared, &own, &consumer))
     }
 
     fn spawn(
@@ -469,23 +469,4 @@ fn work<S: Stage>(
     let interval = shared.config.commit_interval.duration();
     let worker = Worker::new(bus, outbox, stage, interval, &*shared.clock, &shared.metrics);
     worker.run(&shared.stop)
-}
-
-/// Keeps up with topics that get more partitions, or appear.
-fn refresh_partition_counts(shared: &Shared, consumer: &BaseConsumer<WorkerContext>) {
-    let mut waited = 0;
-    while !shared.stop.load(Ordering::Relaxed) {
-        std::thread::sleep(Duration::from_millis(100));
-        waited += 100;
-        if waited < METADATA_REFRESH_MS {
-            continue;
-        }
-        waited = 0;
-        for source in &shared.sources {
-            match partition_count(consumer, &source.topic) {
-                Ok(count) => shared.set_partition_count(&source.topic, count),
-                Err(error) => tracing::warn!(%error, "metadata"),
-            }
-        }
-    }
 }

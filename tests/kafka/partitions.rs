@@ -1,8 +1,15 @@
 //! Partitions that come to the source and move between instances.
 
-use rdkafka::admin::{AdminOptions, NewPartitions};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use crate::conformance::kit::{admin, block_on};
+use rdkafka::TopicPartitionList;
+use rdkafka::admin::{AdminOptions, NewPartitions};
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::types::RDKafkaRespErr;
+
+use crate::conformance::kit::{admin, block_on, config};
 use crate::kit::{Writer, bounds, kafka, wait_for};
 use crate::service::{App, Instance};
 
@@ -81,4 +88,78 @@ fn the_lag_of_a_partition_is_told_by_its_present_owner_alone() {
     wait_for("b tells of its two", || (lags(&b).len() == 2).then_some(()));
     let both = lags(&a).into_iter().filter(|l| lags(&b).contains(l)).collect::<Vec<_>>();
     assert!(both.is_empty(), "a still tells of {both:?}");
+}
+
+/// A member that takes what it is given and never gives anything back.
+#[derive(Default)]
+struct Stuck(AtomicBool);
+
+impl ClientContext for Stuck {}
+
+impl ConsumerContext for Stuck {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        asked: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        if asked == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            consumer.incremental_assign(partitions).unwrap();
+        } else {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+/// What a static member has been asked to give back is nobody's when it dies before it has asked for the
+/// next generation, and comes back.
+#[test]
+fn a_partition_that_fell_between_two_owners_finds_one() {
+    let Some(bootstrap) = kafka() else { return };
+    let app = App::json(&bootstrap, "stranded", 4);
+    let mut writer = Writer::new(&bootstrap, &app.topic);
+    (0..4).for_each(|p| writer.send(p, Some(br#"{"mark":"yes"}"#)));
+    writer.finish(&bootstrap);
+    let (group, name) = (format!("{}-filter", app.name), format!("{}-filter-a-0", app.name));
+    let member = |more: &[(&str, &str)]| {
+        let usual = [
+            ("group.id", &*group),
+            ("partition.assignment.strategy", "cooperative-sticky"),
+            ("heartbeat.interval.ms", "200"),
+            ("enable.auto.commit", "false"),
+        ];
+        config(&bootstrap, &[&usual, more].concat())
+    };
+    let dying: BaseConsumer<Stuck> =
+        member(&[("group.instance.id", &name)]).create_with_context(Stuck::default()).unwrap();
+    dying.subscribe(&[&app.topic]).unwrap();
+    wait_for("it has all partitions", || {
+        dying.poll(Duration::from_millis(20));
+        (dying.assignment().unwrap().count() == 4).then_some(())
+    });
+    let other: BaseConsumer = member(&[]).create().unwrap();
+    other.subscribe(&[&app.topic]).unwrap();
+    wait_for("it is to give half of them back", || {
+        (dying.poll(Duration::from_millis(20)), other.poll(Duration::from_millis(20)));
+        dying.context().0.load(Ordering::SeqCst).then_some(())
+    });
+    // Dropping it would be an orderly end.
+    std::mem::forget(dying);
+
+    let instance = app.start("a");
+    let unowned = || {
+        other.poll(Duration::from_millis(20));
+        let series = instance.metric("watchfire_partitions_unowned");
+        series.get(&format!("{{topic=\"{}\"}}", app.topic)).copied()
+    };
+    wait_for("it is seen", || (unowned() == Some(2.0)).then_some(()));
+    assert_eq!(assigned(&app, &instance), 2.0, "the place of the one that died");
+    wait_for("all have a reader", || (unowned() == Some(0.0)).then_some(()));
+    assert!(instance.log().contains("nobody reads these"));
+    drop(other);
+    app.settle();
+    let mut alerts = app.alerts();
+    alerts.wait_for(4);
+    alerts.poll();
+    assert_eq!(alerts.records.len(), 4);
 }
