@@ -197,6 +197,10 @@ pub const FENCED_MAX: usize = 3;
 /// commit.
 pub const GUEST_MS_MAX: u64 = 20_000;
 
+/// Epochs in a row that may be aborted before the worker is built anew, which readiness tells: missing rights abort
+/// each of them.
+pub const ABORTS_MAX: u32 = 10;
+
 /// Looks in a row that find the same partitions without a reader, before the group is stirred: one alone may
 /// fall between two generations.
 pub const UNOWNED_LOOKS: u32 = 2;

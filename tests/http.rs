@@ -119,6 +119,7 @@ fn rules() -> Vec<RuleView> {
         file: "rules/logins.yml".to_owned(),
         state: RuleState::Active,
         error: None,
+        warming_seconds: None,
         warning: None,
     };
     let broken = RuleView {

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::{PARTITIONS, produce};
+use crate::common::{PARTITIONS, produce, sample};
 use crate::events::{Dice, process_creation};
 use crate::{App, MARKED, Tail, until};
 
@@ -52,6 +52,7 @@ pub fn measure(brokers: &str) {
         (sampled % 40 == 0 && app.lag() == Some(0.0) && tail.count() >= expected).then_some(())
     });
     let seconds = began.elapsed().as_secs_f64();
+    let committing = sample(&app.metrics(), "watchfire_transaction_seconds_sum{stage=\"filter\"}");
     std::thread::sleep(Duration::from_secs(2));
     let found = tail.finish();
     let mut numbers: Vec<u64> = found.iter().map(|a| a.sent).collect();
@@ -59,13 +60,14 @@ pub fn measure(brokers: &str) {
     let each_once = numbers.iter().copied().eq((0..count).step_by(ONE_IN as usize));
     println!(
         "backlog: {:.1} GB in {count} events ({:.1} GB as stored), written in {written_in:.0?}; read in {seconds:.0} s: \
-         {:.0} events/s, {:.0} MB/s; RSS at most {rss_max} MiB of {BUDGET_MIB}; lag 0; {} of {expected} alerts, {}",
+         {:.0} events/s, {:.0} MB/s; RSS at most {rss_max} MiB of {BUDGET_MIB}; lag 0; {} of {expected} alerts, {}; commits {:.1} % of the first stage's worker",
         bytes as f64 / 1e9,
         stored as f64 / 1e9,
         count as f64 / seconds,
         bytes as f64 / 1e6 / seconds,
         found.len(),
         if each_once { "each once" } else { "WRONG: not each once" },
+        committing / seconds * 100.0,
     );
 }
 

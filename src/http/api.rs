@@ -120,7 +120,7 @@ pub(super) async fn get_alert(
     ),
 )]
 pub(super) async fn list_rules(State(state): State<AppState>) -> Json<RuleList> {
-    Json(RuleList { items: state.rules.all().to_vec() })
+    Json(RuleList { items: state.rules.all() })
 }
 
 /// Returns one rule.

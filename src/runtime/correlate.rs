@@ -108,6 +108,7 @@ impl CorrelateStage {
             if let Some(left) = self.partitions.values().filter_map(left).max() {
                 let id = &rule.header.id.0;
                 self.shared.metrics.rule_warming_seconds.set([id], left as f64 / 1e6);
+                self.shared.shown.set_warming(id, left.cast_unsigned().div_ceil(1_000_000));
             }
         }
     }

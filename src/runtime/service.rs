@@ -123,12 +123,13 @@ impl Service {
         let clients = Clients::new(&config)?;
         let shared = prepare(config, loaded, &clients, &runtime)?;
         let unfed = super::views::report_unfed(loaded, &shared.sources);
+        shared.shown.replace(super::views::rule_views(loaded, &unfed));
         let alerts = Arc::new(http::AlertIndex::new(shared.config.http.alerts_bytes_max));
         let state = http::AppState {
             metrics: Arc::clone(&shared.metrics),
             health: Arc::clone(&shared.health),
             alerts: Arc::clone(&alerts),
-            rules: Arc::new(http::Rules::new(super::views::rule_views(loaded, &unfed))),
+            rules: Arc::clone(&shared.shown),
             token,
         };
         let mut service = Self {

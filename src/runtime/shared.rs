@@ -83,6 +83,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Checks and losses.
     pub health: Arc<http::Health>,
+    /// The rules as the API shows them.
+    pub shown: Arc<http::Rules>,
     /// The time of day.
     pub clock: Box<dyn Clock>,
     /// Set when the process is to end.
@@ -123,6 +125,7 @@ impl Shared {
             matches_partitions,
             metrics,
             health,
+            shown: Arc::new(http::Rules::new(Vec::new())),
             clock,
             stop: AtomicBool::new(false),
             partition_counts: Mutex::default(),

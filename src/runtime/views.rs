@@ -45,6 +45,7 @@ pub fn rule_views(loaded: &LoadedRules, unfed: &[Unfed]) -> Vec<RuleView> {
             file: file.to_owned(),
             state: RuleState::Broken,
             error: Some(d.to_string()),
+            warming_seconds: None,
             warning: None,
         }
     });
@@ -84,6 +85,7 @@ fn view(kind: &str, head: &Header) -> RuleView {
         file: head.file.to_string(),
         state: RuleState::Active,
         error: None,
+        warming_seconds: None,
         warning: None,
     }
 }

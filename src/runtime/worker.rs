@@ -30,8 +30,8 @@ use crate::bus::{
 };
 use crate::config::Start;
 use crate::limits::{
-    KEPT_BATCH_RECORDS_MAX, OFFSETS_ONLY_COMMIT_MS, POLL_BATCH_RECORDS_MAX, POLL_WAIT_MS,
-    STATISTICS_INTERVAL_MS,
+    ABORTS_MAX, KEPT_BATCH_RECORDS_MAX, OFFSETS_ONLY_COMMIT_MS, POLL_BATCH_RECORDS_MAX,
+    POLL_WAIT_MS, STATISTICS_INTERVAL_MS,
 };
 use crate::metrics::{LatencyRecorder, Metrics};
 use crate::source::beginning;
@@ -72,6 +72,8 @@ pub struct Worker<'w, B: Bus, S: Stage> {
     dirty: Offsets,
     /// Whether a partition got its first position, which is to be kept at once.
     fresh: bool,
+    /// Epochs in a row that were aborted.
+    aborts: u32,
     /// Since when statistics may speak of a reading that has been thrown away.
     rewound: Option<Duration>,
     /// When the epoch began.
@@ -107,6 +109,7 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
             entering: Vec::new(),
             dirty: Offsets::new(),
             fresh: false,
+            aborts: 0,
             rewound: None,
             epoch: clock.steady(),
             interval,
@@ -204,6 +207,11 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
             return done;
         };
         tracing::info!(worker = S::NAME, why, "an epoch was aborted");
+        self.aborts += 1;
+        if self.aborts >= ABORTS_MAX {
+            // It is not for a moment: whoever builds workers is to know, and to take its time.
+            return Err(TransactionError::Failed(why).into());
+        }
         self.dirty.clear();
         self.rewound = Some(self.clock.steady());
         self.stage.aborted();
@@ -549,7 +557,7 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
         done?;
         self.stage.committed();
         self.dirty.clear();
-        self.fresh = false;
+        (self.fresh, self.aborts) = (false, 0);
         self.epoch = self.clock.steady();
         Ok(())
     }

@@ -186,6 +186,8 @@ fn a_new_title_keeps_what_was_counted_and_a_new_condition_does_not() {
         let left = instance.metric("watchfire_rule_warming_seconds");
         left.values().any(|seconds| *seconds > 1_000.0).then_some(())
     });
+    let (_, shown) = instance.get("/api/v1/rules");
+    assert!(shown.contains(r#""state":"warming","warming_seconds":"#), "{shown}");
     alerts.poll();
     assert_eq!(alerts.records.len(), 0);
     fail(&app, 7, 1);
