@@ -4,7 +4,7 @@
 //!            next_rebalance, take_stats, batch                  send
 //!   Kafka ───────────────────────────────────▶ worker ─────────────────▶ Outbox ─┐
 //!     ▲        committed, bounds, assign                                          │
-//!     └──────────────────── commit: outputs and positions, or neither ────────────┘
+//!     └──────── begin_commit … end_commit: outputs and positions, or neither ──────┘
 //! ```
 //!
 //! [`crate::kafka`] has the real ones; the simulator of the tests has others, under which every order of
@@ -292,12 +292,23 @@ pub trait Bus {
     /// When the client refuses or cannot go on.
     fn give_back(&self, places: &[Place]) -> Result<GivenBack, BusError>;
 
-    /// Commits the outputs of the epoch together with these positions.
+    /// Begins to commit the outputs of the epoch together with these positions. The next epoch begins with
+    /// that: what is sent from now on is held until the commit is over.
     ///
     /// # Errors
-    /// [`TransactionError::Aborted`] when the worker can go on from the committed positions; after any
-    /// other it is spent.
-    fn commit(&self, outbox: &mut Self::Outbox, offsets: &Offsets) -> Result<(), BusError>;
+    /// As [`Bus::end_commit`] gives them.
+    fn begin_commit(&self, outbox: &mut Self::Outbox, offsets: &Offsets) -> Result<(), BusError>;
+
+    /// How the commit that was begun has ended, if it has; to be asked until it has. After a failure the
+    /// outputs of the epoch after it are thrown away, too.
+    ///
+    /// [`TransactionError::Aborted`] says that the worker can go on from the committed positions; after any
+    /// other error it is spent.
+    fn end_commit(
+        &self,
+        outbox: &mut Self::Outbox,
+        is_awaited: bool,
+    ) -> Option<Result<(), BusError>>;
 
     /// Throws the epoch away, as far as that is possible.
     fn abort(&self, outbox: &mut Self::Outbox);

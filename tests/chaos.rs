@@ -156,7 +156,7 @@ fn whatever_breaks_the_alerts_are_those_of_eval_each_once() {
     if written.delay_max >= scale.lateness {
         wrong.push(format!("the generator was late itself, the run says nothing: {written:?}"));
     }
-    if written.events as usize != truth.records() {
+    if written.events as usize != truth.written() {
         wrong.push(format!("C5: {} records were written, {}", written.events, truth.summary()));
     }
     wrong.extend(outcome.compare(&expected));

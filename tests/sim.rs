@@ -47,7 +47,7 @@ const MUTANT_SEEDS: u64 = 10_000;
 const THREADS: u64 = 2;
 
 /// What must have happened at least once in a run of so many seeds, or it was not tried.
-const HAPPENINGS: [&str; 33] = [
+const HAPPENINGS: [&str; 34] = [
     "a clock was set",
     "a commit of an old generation",
     "a fatal error",
@@ -81,6 +81,7 @@ const HAPPENINGS: [&str; 33] = [
     "stopped in order",
     "two of one name",
     "waited for open positions",
+    "worked on during a commit",
 ];
 /// Seeds of which that is asked.
 const HAPPENING_SEEDS: u64 = 2_000;

@@ -52,7 +52,8 @@ pub fn measure(brokers: &str) {
         (sampled % 40 == 0 && app.lag() == Some(0.0) && tail.count() >= expected).then_some(())
     });
     let seconds = began.elapsed().as_secs_f64();
-    let committing = sample(&app.metrics(), "watchfire_transaction_seconds_sum{stage=\"filter\"}");
+    let committing =
+        sample(&app.metrics(), "watchfire_transaction_wait_seconds_sum{stage=\"filter\"}");
     std::thread::sleep(Duration::from_secs(2));
     let found = tail.finish();
     let mut numbers: Vec<u64> = found.iter().map(|a| a.sent).collect();

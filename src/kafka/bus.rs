@@ -183,7 +183,7 @@ impl Bus for KafkaBus {
         Ok(GivenBack::new(places, revoked))
     }
 
-    fn commit(&self, outbox: &mut Transactional, offsets: &Offsets) -> Result<(), BusError> {
+    fn begin_commit(&self, outbox: &mut Transactional, offsets: &Offsets) -> Result<(), BusError> {
         let Some(group) = self.consumer().group_metadata() else { return Err(BusError::Lost) };
         // Ids do not come back: if it is the same after, what was taken before is of it, too.
         if self.member.get().is_some_and(|member| *member != self.reader.member_id()) {
@@ -193,7 +193,15 @@ impl Bus for KafkaBus {
             outbox.flush()?;
             return self.commit_positions(offsets);
         }
-        Ok(outbox.commit(offsets, &group)?)
+        Ok(outbox.begin_commit(offsets, group)?)
+    }
+
+    fn end_commit(
+        &self,
+        outbox: &mut Transactional,
+        is_awaited: bool,
+    ) -> Option<Result<(), BusError>> {
+        Some(outbox.end_commit(is_awaited)?.map_err(BusError::from))
     }
 
     fn abort(&self, outbox: &mut Transactional) {

@@ -1,11 +1,14 @@
 //! One transaction per epoch: outputs and offsets together, or neither.
 //!
 //! ```text
-//!            send                    commit
-//!   idle ───────────▶ open ─────────────────────────▶ idle
-//!                      │  abortable ─▶ aborted: the worker goes back to the committed offsets
-//!                      └─ fatal or unknown: the worker is thrown away and built anew
+//!            send           begin_commit              end_commit
+//!   idle ───────────▶ open ──────────────▶ committing ─────────────▶ idle, or open with what was held
+//!                                             │  abortable ─▶ aborted: the worker goes back to the committed offsets
+//!                                             └─ fatal or unknown: the worker is thrown away and built anew
 //! ```
+//!
+//! A thread of its own commits, since nearly all of that is waiting. Meanwhile nothing may be sent: it would
+//! be part of what is being committed. So what the next epoch sends is held until the outcome is known.
 //!
 //! After any failure the worker's memory is ahead of Kafka and cannot be trusted: state and positions
 //! begin anew at the committed offsets. A commit of unknown outcome needs no guess: initialising the
@@ -14,6 +17,7 @@
 //! A *loose* producer has no transactions: its outputs are there at once, and positions follow when all of
 //! them are acknowledged. A failure in between repeats outputs, and loses none.
 
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -33,12 +37,58 @@ use crate::limits::{
 
 /// A transactional producer and its open transaction.
 pub struct Transactional {
-    producer: BaseProducer<WorkerContext>,
-    name: String,
+    line: Arc<Line>,
     loose: bool,
     open: bool,
+    /// Of the epoch that is not being committed.
     messages: usize,
     bytes: usize,
+    /// Its outputs while another is being committed.
+    held: Vec<Held>,
+    committer: Option<Committer>,
+    is_committing: bool,
+}
+
+/// A producer, for its worker and for the thread that commits, one at a time.
+struct Line {
+    producer: BaseProducer<WorkerContext>,
+    name: String,
+}
+
+/// An output that waits for a commit.
+struct Held {
+    topic: String,
+    partition: Option<i32>,
+    key: Vec<u8>,
+    payload: Option<Vec<u8>>,
+    headers: Option<OwnedHeaders>,
+}
+
+/// The thread that commits. It ends when there is no more to come.
+struct Committer {
+    jobs: mpsc::Sender<(Offsets, ConsumerGroupMetadata)>,
+    ended: mpsc::Receiver<Result<(), TransactionError>>,
+}
+
+impl Committer {
+    fn start(line: Arc<Line>) -> Result<Self, TransactionError> {
+        let (jobs, taken) = mpsc::channel::<(Offsets, ConsumerGroupMetadata)>();
+        let (done, ended) = mpsc::channel();
+        let run = move || {
+            for (offsets, group) in taken {
+                if done.send(line.commit(&offsets, &group)).is_err() {
+                    break;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("commit".to_owned()).spawn(run);
+        thread.map_err(|e| TransactionError::Failed(format!("starting a thread: {e}")))?;
+        Ok(Self { jobs, ended })
+    }
+}
+
+fn gone() -> TransactionError {
+    TransactionError::Failed("the thread that commits is gone".to_owned())
 }
 
 impl Transactional {
@@ -54,15 +104,10 @@ impl Transactional {
         let producer = BaseProducer::from_config_and_context(config, context)
             .map_err(|e| TransactionError::Failed(e.to_string()))?;
         let loose = config.get("transactional.id").is_none();
-        let connected = Self { producer, name, loose, open: false, messages: 0, bytes: 0 };
-        if loose {
-            return Ok(connected);
-        }
-        let wait = Duration::from_millis(3 * BROKER_CALL_MS_MAX);
-        // Asked before it has a connection, librdkafka looks for a coordinator again after 500 ms only.
-        let _ = connected.producer.client().fetch_cluster_id(wait);
-        connected.producer.init_transactions(wait).map_err(|e| connected.error(&e))?;
-        Ok(connected)
+        let line = Arc::new(Line { producer, name });
+        let committer = if loose { None } else { Some(line.take_over()?) };
+        let (open, messages, bytes, held) = (false, 0, 0, Vec::new());
+        Ok(Self { line, loose, open, messages, bytes, held, committer, is_committing: false })
     }
 
     /// Whether outputs are there before the epoch is committed.
@@ -75,60 +120,131 @@ impl Transactional {
     /// # Errors
     /// When one was not delivered; then the epoch is to be repeated.
     pub fn flush(&mut self) -> Result<(), TransactionError> {
-        self.drain()?;
+        self.line.drain()?;
         (self.messages, self.bytes) = (0, 0);
         Ok(())
     }
 
-    /// Commits the outputs of the epoch together with these positions.
+    /// Begins to commit the outputs of the epoch together with these positions.
     ///
     /// # Errors
-    /// [`TransactionError::Fenced`] when another owner has taken over, else `Failed`; then this
-    /// producer must not be used again.
-    pub fn commit(
+    /// When no transaction can be begun.
+    pub fn begin_commit(
         &mut self,
         offsets: &Offsets,
-        group: &ConsumerGroupMetadata,
+        group: ConsumerGroupMetadata,
     ) -> Result<(), TransactionError> {
-        let call = Duration::from_millis(BROKER_CALL_MS_MAX);
         self.begin()?;
-        self.drain()?;
-        let positions = tpl_of(offsets).map_err(|e| self.error(&e))?;
-        let done = retried(|| self.producer.send_offsets_to_transaction(&positions, group, call))
-            .and_then(|()| retried(|| self.producer.commit_transaction(call)));
-        if let Err(e) = done {
-            let error = self.error(&e);
-            let abortable = matches!(&e, KafkaError::Transaction(t) if t.txn_requires_abort());
-            return match error {
-                TransactionError::Failed(why) if abortable && self.abort() => {
-                    Err(TransactionError::Aborted(why))
-                }
-                error => Err(error),
-            };
-        }
-        (self.open, self.messages, self.bytes) = (false, 0, 0);
+        let committer = self.committer.as_ref().ok_or_else(gone)?;
+        committer.jobs.send((offsets.clone(), group)).map_err(|_| gone())?;
+        self.is_committing = true;
+        (self.messages, self.bytes) = (0, 0);
         Ok(())
     }
 
-    /// Throws the epoch away; true when the producer can go on.
-    pub fn abort(&mut self) -> bool {
-        // Aborting does not serve deliveries by itself: without this it waits for its whole timeout.
-        let drained = self.drain();
-        let call = Duration::from_millis(BROKER_CALL_MS_MAX);
-        let aborted = if self.open { self.producer.abort_transaction(call) } else { Ok(()) };
-        if let Err(error) = &aborted {
-            tracing::warn!(%error, ?drained, worker = self.name, "abort failed");
+    /// How the commit has ended, if it has.
+    ///
+    /// [`TransactionError::Fenced`] says that another owner has taken over; after that and `Failed` this
+    /// producer must not be used again.
+    pub fn end_commit(&mut self, is_awaited: bool) -> Option<Result<(), TransactionError>> {
+        if !self.is_committing {
+            return Some(Ok(()));
+        }
+        let ended = &self.committer.as_ref()?.ended;
+        let done = match is_awaited {
+            true => ended.recv().unwrap_or_else(|_| Err(gone())),
+            false => match ended.try_recv() {
+                Err(mpsc::TryRecvError::Empty) => return None,
+                other => other.unwrap_or_else(|_| Err(gone())),
+            },
+        };
+        self.is_committing = false;
+        // What has failed may still be open.
+        let is_over = matches!(done, Ok(()) | Err(TransactionError::Aborted(_)));
+        self.open = !is_over;
+        let mut held = std::mem::take(&mut self.held);
+        if done.is_err() {
+            (self.messages, self.bytes) = (0, 0);
+            return Some(done);
+        }
+        Some(held.iter_mut().try_for_each(|output| self.send_now(output.record())))
+    }
+
+    /// Throws the epoch away.
+    pub fn abort(&mut self) {
+        let _ = self.end_commit(true);
+        self.held.clear();
+        if self.open {
+            self.line.abort();
         }
         (self.open, self.messages, self.bytes) = (false, 0, 0);
-        aborted.is_ok()
     }
 
     fn begin(&mut self) -> Result<(), TransactionError> {
         if !self.open && !self.loose {
-            self.producer.begin_transaction().map_err(|e| self.error(&e))?;
+            self.line.producer.begin_transaction().map_err(|e| self.line.error(&e))?;
             self.open = true;
         }
         Ok(())
+    }
+
+    fn send_now(&mut self, mut record: BaseRecord<'_, [u8], [u8]>) -> Result<(), TransactionError> {
+        self.begin()?;
+        let producer = &self.line.producer;
+        loop {
+            match producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), same)) => {
+                    producer.poll(Duration::from_millis(5));
+                    record = same;
+                }
+                Err((e, _)) => return Err(self.line.error(&e)),
+            }
+        }
+    }
+}
+
+impl Line {
+    /// Waits until what the predecessor of the same name left open is aborted.
+    fn take_over(self: &Arc<Self>) -> Result<Committer, TransactionError> {
+        let wait = Duration::from_millis(3 * BROKER_CALL_MS_MAX);
+        // Asked before it has a connection, librdkafka looks for a coordinator again after 500 ms only.
+        let _ = self.producer.client().fetch_cluster_id(wait);
+        self.producer.init_transactions(wait).map_err(|e| self.error(&e))?;
+        Committer::start(Arc::clone(self))
+    }
+
+    fn commit(
+        &self,
+        offsets: &Offsets,
+        group: &ConsumerGroupMetadata,
+    ) -> Result<(), TransactionError> {
+        let call = Duration::from_millis(BROKER_CALL_MS_MAX);
+        self.drain()?;
+        let positions = tpl_of(offsets).map_err(|e| self.error(&e))?;
+        let done = retried(|| self.producer.send_offsets_to_transaction(&positions, group, call))
+            .and_then(|()| retried(|| self.producer.commit_transaction(call)));
+        done.map_err(|e| {
+            let error = self.error(&e);
+            let abortable = matches!(&e, KafkaError::Transaction(t) if t.txn_requires_abort());
+            match error {
+                TransactionError::Failed(why) if abortable && self.abort() => {
+                    TransactionError::Aborted(why)
+                }
+                error => error,
+            }
+        })
+    }
+
+    /// Throws the open transaction away; true when the producer can go on.
+    fn abort(&self) -> bool {
+        // Aborting does not serve deliveries by itself: without this it waits for its whole timeout.
+        let drained = self.drain();
+        let aborted = self.producer.abort_transaction(Duration::from_millis(BROKER_CALL_MS_MAX));
+        if let Err(error) = &aborted {
+            tracing::warn!(%error, ?drained, worker = self.name, "abort failed");
+        }
+        aborted.is_ok()
     }
 
     /// Sends what is gathered, and waits until every message is acknowledged. Leaving that to the commit
@@ -173,20 +289,13 @@ impl Transactional {
 impl Outbox for Transactional {
     /// Begins a transaction when none is open.
     fn send(&mut self, record: Outgoing<'_>) -> Result<(), TransactionError> {
-        self.begin()?;
         self.messages += 1;
         self.bytes += record.payload.map_or(0, <[u8]>::len);
-        let mut record = record_of(&record);
-        loop {
-            match self.producer.send(record) {
-                Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), same)) => {
-                    self.producer.poll(Duration::from_millis(5));
-                    record = same;
-                }
-                Err((e, _)) => return Err(self.error(&e)),
-            }
+        if self.is_committing {
+            self.held.push(Held::of(&record));
+            return Ok(());
         }
+        self.send_now(record_of(&record))
     }
 
     fn messages(&self) -> usize {
@@ -198,17 +307,38 @@ impl Outbox for Transactional {
     }
 }
 
+impl Held {
+    fn of(record: &Outgoing<'_>) -> Self {
+        Self {
+            topic: record.topic.to_owned(),
+            partition: record.partition,
+            key: record.key.to_vec(),
+            payload: record.payload.map(<[u8]>::to_vec),
+            headers: headers_of(record),
+        }
+    }
+
+    fn record(&mut self) -> BaseRecord<'_, [u8], [u8]> {
+        let mut record = BaseRecord::to(&self.topic).key(&self.key[..]);
+        (record.partition, record.payload) = (self.partition, self.payload.as_deref());
+        record.headers = self.headers.take();
+        record
+    }
+}
+
 fn record_of<'o>(outgoing: &Outgoing<'o>) -> BaseRecord<'o, [u8], [u8]> {
     let mut record = BaseRecord::to(outgoing.topic).key(outgoing.key);
     (record.partition, record.payload) = (outgoing.partition, outgoing.payload);
-    if !outgoing.headers.is_empty() {
-        let room = OwnedHeaders::new_with_capacity(outgoing.headers.len());
-        let insert = |headers: OwnedHeaders, (key, value): &(&str, &[u8])| {
-            headers.insert(Header { key, value: Some(*value) })
-        };
-        record.headers = Some(outgoing.headers.iter().fold(room, insert));
-    }
+    record.headers = headers_of(outgoing);
     record
+}
+
+fn headers_of(outgoing: &Outgoing<'_>) -> Option<OwnedHeaders> {
+    let insert = |headers: OwnedHeaders, (key, value): &(&str, &[u8])| {
+        headers.insert(Header { key, value: Some(*value) })
+    };
+    let room = || OwnedHeaders::new_with_capacity(outgoing.headers.len());
+    (!outgoing.headers.is_empty()).then(|| outgoing.headers.iter().fold(room(), insert))
 }
 
 /// Calls again while the client says that this is safe: the outcome is not known yet.

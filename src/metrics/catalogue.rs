@@ -144,6 +144,8 @@ families {
     // Kafka and state.
     transactions: Counter "watchfire_transactions_total" ["stage", "outcome"]
         "Transactions, by the stage that ran them and how they ended.";
+    transaction_wait: Histogram "watchfire_transaction_wait_seconds" ["stage"]
+        "How long a worker stood still for a commit.";
     rebalances: Counter "watchfire_rebalances_total" ["kind"]
         "Rebalance callbacks: assign, revoke or lost.";
     partitions_assigned: Gauge "watchfire_partitions_assigned" ["topic"]

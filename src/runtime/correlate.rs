@@ -364,6 +364,10 @@ impl Stage for CorrelateStage {
         Ok(())
     }
 
+    fn sealed(&mut self) {
+        self.unreported.seal();
+    }
+
     fn committed(&mut self) {
         self.unreported.report(&self.shared);
     }

@@ -341,6 +341,10 @@ impl Stage for FilterStage {
         self.found.send_bundles(out)
     }
 
+    fn sealed(&mut self) {
+        self.found.unreported.seal();
+    }
+
     fn committed(&mut self) {
         self.found.unreported.report(&self.shared);
     }

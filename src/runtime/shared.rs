@@ -34,6 +34,13 @@ pub struct OwnTopics {
 /// What an epoch will have published once it is committed.
 #[derive(Default)]
 pub struct Unreported {
+    open: Published,
+    /// Of the epoch that is being committed.
+    sealed: Published,
+}
+
+#[derive(Default)]
+struct Published {
     gaps: Vec<Gap>,
     alerts: BTreeMap<(Level, RuleId), u64>,
     updates: BTreeMap<Level, u64>,
@@ -43,27 +50,33 @@ impl Unreported {
     /// Notes an alert that was sent, for the first time or again.
     pub fn alert(&mut self, alert: &Alert) {
         if alert.revision > 1 {
-            *self.updates.entry(alert.level).or_default() += 1;
+            *self.open.updates.entry(alert.level).or_default() += 1;
             return;
         }
-        *self.alerts.entry((alert.level, alert.rule.clone())).or_default() += 1;
+        *self.open.alerts.entry((alert.level, alert.rule.clone())).or_default() += 1;
     }
 
     /// Notes a loss whose alert was sent.
     pub fn gap(&mut self, gap: Gap) {
-        self.gaps.push(gap);
+        self.open.gaps.push(gap);
     }
 
-    /// The epoch is committed: counts and reports all of it.
+    /// The epoch is over; its commit has begun.
+    pub fn seal(&mut self) {
+        self.sealed = std::mem::take(&mut self.open);
+    }
+
+    /// The sealed epoch is committed: counts and reports all of it.
     pub fn report(&mut self, shared: &Shared) {
-        for ((level, rule), n) in std::mem::take(&mut self.alerts) {
+        let Published { gaps, alerts, updates } = std::mem::take(&mut self.sealed);
+        for ((level, rule), n) in alerts {
             shared.metrics.alerts.add([level.as_str()], n);
             shared.metrics.rule_alerts.add([&rule.0], n);
         }
-        for (level, n) in std::mem::take(&mut self.updates) {
+        for (level, n) in updates {
             shared.metrics.alert_updates.add([level.as_str()], n);
         }
-        self.gaps.drain(..).for_each(|gap| shared.report_gap(&gap));
+        gaps.iter().for_each(|gap| shared.report_gap(gap));
     }
 }
 

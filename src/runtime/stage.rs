@@ -117,10 +117,13 @@ pub trait Stage {
         Ok(())
     }
 
-    /// Called after each commit: now its outputs have happened.
+    /// Called when a commit has begun: what is sent from now on is of the next epoch.
+    fn sealed(&mut self);
+
+    /// Called after each commit: now the outputs of the sealed epoch have happened.
     fn committed(&mut self);
 
-    /// Called after an aborted epoch: its outputs have not happened.
+    /// Called after an aborted epoch: its outputs have not happened, nor have those of the one after it.
     fn aborted(&mut self);
 
     /// Says how it stands: whether it is ready, and in words. Called when that has changed.

@@ -24,6 +24,9 @@ pub struct Truth {
     events: Vec<(Place, String)>,
     broken: BTreeSet<Place>,
     late: BTreeSet<Place>,
+    /// Events that the producer of the test wrote twice, as librdkafka does when it has to begin a new epoch while it
+    /// does not know what of the old one has arrived.
+    repeated: usize,
 }
 
 impl Truth {
@@ -33,8 +36,12 @@ impl Truth {
         let mut topic = Topic::open(&app.bootstrap, &app.topic);
         topic.wait_for(ends as usize);
         let (mut timed, mut broken, mut late) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        // No two events have the same time.
+        let (mut known, mut repeated) = (BTreeSet::new(), 0);
         for record in topic.records {
             let place = (record.partition, record.offset);
+            let is_event = serde_json::from_slice::<Value>(&record.payload).is_ok();
+            repeated += usize::from(is_event && !known.insert(record.payload.clone()));
             match serde_json::from_slice::<Value>(&record.payload) {
                 Err(_) => drop(broken.insert(place)),
                 Ok(event) if event["kind"] == "late" => drop(late.insert(place)),
@@ -46,16 +53,18 @@ impl Truth {
         }
         timed.sort();
         let events = timed.into_iter().map(|(_, place, text)| (place, text)).collect();
-        Truth { events, broken, late }
+        Truth { events, broken, late, repeated }
     }
 
-    pub fn records(&self) -> usize {
-        self.events.len() + self.broken.len() + self.late.len()
+    /// How many were to be written.
+    pub fn written(&self) -> usize {
+        self.events.len() + self.broken.len() + self.late.len() - self.repeated
     }
 
     pub fn summary(&self) -> String {
         let (broken, late) = (self.broken.len(), self.late.len());
-        format!("{} events, {late} late and {broken} broken ones", self.events.len())
+        let (events, repeated) = (self.events.len(), self.repeated);
+        format!("{events} events, {late} late and {broken} broken ones, {repeated} of them twice")
     }
 
     /// What `watchfire eval` finds: id → what the alert says.

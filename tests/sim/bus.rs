@@ -19,7 +19,7 @@ use watchfire::limits::BROKER_CALL_MS_MAX;
 use watchfire::time::Timestamp;
 
 use super::batch::{self, Entry};
-use super::client::{Client, Fetched, Sent};
+use super::client::{Client, Committing, Fetched, Sent};
 use super::mutant::Mutation;
 use super::plan::{Fault, Point};
 use super::setup::STATE;
@@ -68,6 +68,9 @@ impl KeptReader for SimKept {
         Ok(ended)
     }
 }
+
+/// So often at most a worker looks in vain whether a commit is over.
+const PATIENCE: usize = 5;
 
 /// Records of kept state that come in one round.
 const KEPT_AT_A_TIME: usize = 40;
@@ -193,18 +196,35 @@ impl SimBus {
         }
     }
 
-    fn try_commit(&self, offsets: &Offsets) -> Result<(), BusError> {
-        let (world, now_ms) = (&self.world, self.world.now_ms());
-        let (generation, member) = {
-            let client = self.client.borrow();
-            (client.generation, client.member_id.clone())
-        };
-        let is_other = self.member.get().is_some_and(|first| *first != member);
-        let unchecked = [Mutation::MembershipNotChecked, Mutation::LossOfAssignmentIgnored];
-        if is_other && !unchecked.iter().any(|mutation| self.mutated(*mutation)) {
-            world.happened("a commit of an old membership");
-            return Err(BusError::Lost);
+    /// What the thread that commits does, with the faults of mutations.
+    fn commit(&self, begun: &mut Committing) -> Result<(), BusError> {
+        for Sent { to, entry } in std::mem::take(&mut self.client.borrow_mut().apart) {
+            let bytes = batch::encode(&[entry], None);
+            let written = self.world.broker.borrow_mut().produce(None, &to, &bytes);
+            written.map_err(|e| BusError::Call(e.to_string()))?;
         }
+        if self.mutated(Mutation::OffsetNotNext) {
+            begun.offsets.values_mut().for_each(|o| *o = (*o - 1).max(0));
+        }
+        for (place, offset) in std::mem::take(&mut self.client.borrow_mut().kept) {
+            let next = begun.offsets.entry(place).or_insert(offset);
+            *next = offset.max(*next);
+        }
+        if self.mutated(Mutation::PositionsApart) {
+            let group = self.client.borrow().group.clone();
+            self.world.commit_apart(&group, &self.client.borrow(), &begun.offsets);
+            self.reach(Point::BeforeOffsets)?;
+            begun.offsets.clear();
+        }
+        match self.try_commit(begun) {
+            Err(_) if self.mutated(Mutation::FailureTakenForSuccess) => self.alive(),
+            done => done,
+        }
+    }
+
+    fn try_commit(&self, begun: &Committing) -> Result<(), BusError> {
+        let (world, now_ms) = (&self.world, self.world.now_ms());
+        let Committing { offsets, generation, member, .. } = begun;
         self.reach(Point::BeforeDrain)?;
         if !self.mutated(Mutation::DrainDropped) {
             let times = 1 + usize::from(self.strikes(Fault::Resent, "sent twice"));
@@ -233,7 +253,7 @@ impl SimBus {
         self.reach(Point::BeforeOffsets)?;
         if !offsets.is_empty() {
             self.client.borrow_mut().epoch.registered = true;
-            match self.send_offsets(offsets, generation, &member) {
+            match self.send_offsets(offsets, *generation, member) {
                 Ok(()) => {}
                 Err(
                     error @ (ResponseError::IllegalGeneration | ResponseError::UnknownMemberId),
@@ -438,30 +458,60 @@ impl Bus for SimBus {
         Ok(GivenBack::new(places, revoked))
     }
 
-    fn commit(&self, _outbox: &mut SimOutbox, offsets: &Offsets) -> Result<(), BusError> {
-        for Sent { to, entry } in std::mem::take(&mut self.client.borrow_mut().apart) {
-            let bytes = batch::encode(&[entry], None);
-            let written = self.world.broker.borrow_mut().produce(None, &to, &bytes);
-            written.map_err(|e| BusError::Call(e.to_string()))?;
+    fn begin_commit(&self, _outbox: &mut SimOutbox, offsets: &Offsets) -> Result<(), BusError> {
+        let (generation, member) = {
+            let client = self.client.borrow();
+            (client.generation, client.member_id.clone())
+        };
+        let is_other = self.member.get().is_some_and(|first| *first != member);
+        let unchecked = [Mutation::MembershipNotChecked, Mutation::LossOfAssignmentIgnored];
+        if is_other && !unchecked.iter().any(|mutation| self.mutated(*mutation)) {
+            self.world.happened("a commit of an old membership");
+            return Err(BusError::Lost);
         }
-        let mut offsets = offsets.clone();
-        if self.mutated(Mutation::OffsetNotNext) {
-            offsets.values_mut().for_each(|o| *o = (*o - 1).max(0));
+        let commits = {
+            let mut client = self.client.borrow_mut();
+            client.commits += 1;
+            client.commits
+        };
+        let is_settling = self.world.is_settling.get();
+        let patience = if is_settling { 0 } else { commits % PATIENCE };
+        let offsets = offsets.clone();
+        let mut begun = Committing { offsets, generation, member, patience, ended: None };
+        // It may be over long before the worker is told, or not begin before the worker has gone on.
+        if is_settling || commits.is_multiple_of(2) {
+            begun.ended = Some(self.commit(&mut begun));
         }
-        for (place, offset) in std::mem::take(&mut self.client.borrow_mut().kept) {
-            let next = offsets.entry(place).or_insert(offset);
-            *next = offset.max(*next);
+        self.client.borrow_mut().committing = Some(begun);
+        Ok(())
+    }
+
+    fn end_commit(
+        &self,
+        _outbox: &mut SimOutbox,
+        is_awaited: bool,
+    ) -> Option<Result<(), BusError>> {
+        let Some(mut begun) = self.client.borrow_mut().committing.take() else {
+            return Some(Ok(()));
+        };
+        if begun.patience > 0 && !is_awaited {
+            begun.patience -= 1;
+            self.world.happened("worked on during a commit");
+            self.client.borrow_mut().committing = Some(begun);
+            return None;
         }
-        if self.mutated(Mutation::PositionsApart) {
-            let group = self.client.borrow().group.clone();
-            self.world.commit_apart(&group, &self.client.borrow(), &offsets);
-            self.reach(Point::BeforeOffsets)?;
-            offsets.clear();
+        let done = begun.ended.take().unwrap_or_else(|| self.commit(&mut begun));
+        let client = &mut *self.client.borrow_mut();
+        if done.is_err() {
+            // What was read meanwhile came to nothing, too.
+            client.handed.clear();
         }
-        match self.try_commit(&offsets) {
-            Err(_) if self.mutated(Mutation::FailureTakenForSuccess) => self.alive(),
-            done => done,
+        let held = std::mem::take(&mut client.held);
+        if done.is_ok() || client.mutated(Mutation::HeldKeptAfterAbort) {
+            client.epoch.messages += held.len();
+            client.epoch.in_flight.extend(held);
         }
+        Some(done)
     }
 
     fn abort(&self, _outbox: &mut SimOutbox) {
@@ -498,18 +548,23 @@ impl Outbox for SimOutbox {
             client.apart.push(Sent { to, entry });
             return Ok(());
         }
+        if client.committing.is_some() && !client.mutated(Mutation::SentIntoTheCommit) {
+            client.held.push(Sent { to, entry });
+            return Ok(());
+        }
         client.epoch.in_flight.push(Sent { to, entry });
         client.epoch.messages += 1;
         Ok(())
     }
 
     fn messages(&self) -> usize {
-        self.0.borrow().epoch.messages
+        let client = self.0.borrow();
+        let is_held = client.committing.is_some();
+        if is_held { client.held.len() } else { client.epoch.messages }
     }
 
     fn is_full(&self) -> bool {
-        let client = self.0.borrow();
-        client.epoch.messages >= client.epoch.full_at
+        self.messages() >= self.0.borrow().epoch.full_at
     }
 }
 

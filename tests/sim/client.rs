@@ -17,7 +17,7 @@ use watchfire::broker::group::{Caller, Join, Joined, JoinedMember, Outcome, Refu
 use watchfire::broker::ids::{Producer, TopicPartition};
 use watchfire::broker::log::Isolation;
 use watchfire::broker::state::State;
-use watchfire::bus::{PartitionStats, Place, Rebalance, Stats};
+use watchfire::bus::{BusError, Offsets, PartitionStats, Place, Rebalance, Stats};
 use watchfire::limits::STATISTICS_INTERVAL_MS;
 use watchfire::time::Timestamp;
 
@@ -89,6 +89,17 @@ pub struct Epoch {
     pub full_at: usize,
 }
 
+/// An epoch that is being committed, as it was when that began.
+pub struct Committing {
+    pub offsets: Offsets,
+    pub generation: i32,
+    pub member: String,
+    /// So often the worker asks in vain, if it does not wait.
+    pub patience: usize,
+    /// How it ended, if it has and nobody was told yet.
+    pub ended: Option<Result<(), BusError>>,
+}
+
 pub struct Client {
     /// Transactional id and instance id.
     pub name: String,
@@ -125,6 +136,11 @@ pub struct Client {
     pub stats: Option<Stats>,
     stats_at_ms: i64,
     pub epoch: Epoch,
+    pub committing: Option<Committing>,
+    /// Commits that have begun.
+    pub commits: usize,
+    /// Outputs of the next epoch.
+    pub held: Vec<Sent>,
     pub armed: Vec<Fault>,
     /// The broker cannot be reached any more.
     pub is_cut_off: bool,
@@ -181,6 +197,9 @@ impl Client {
             stats: None,
             stats_at_ms: 0,
             epoch,
+            committing: None,
+            commits: 0,
+            held: Vec::new(),
             armed: Vec::new(),
             is_cut_off: false,
             is_dead: false,

@@ -65,13 +65,17 @@ pub enum Mutation {
     WaitingNotReadAgain,
     /// State is written beside the transaction, and is there when that is aborted.
     StateWrittenApart,
+    /// What is sent while an epoch is being committed goes out with that.
+    SentIntoTheCommit,
+    /// What was held for a commit that failed is sent with the next.
+    HeldKeptAfterAbort,
     /// Matches that were gathered are not sent before the epoch is committed.
     BundlesForgotten,
     /// Matches below the highest offset seen of their source partition pass for repeated.
     DedupByHighestOffset,
 }
 
-pub const MUTATIONS: [Mutation; 28] = [
+pub const MUTATIONS: [Mutation; 30] = [
     Mutation::DrainDropped,
     Mutation::OffsetNotNext,
     Mutation::PositionsApart,
@@ -98,6 +102,8 @@ pub const MUTATIONS: [Mutation; 28] = [
     Mutation::HeadsNotOfTheirShards,
     Mutation::WaitingNotReadAgain,
     Mutation::StateWrittenApart,
+    Mutation::SentIntoTheCommit,
+    Mutation::HeldKeptAfterAbort,
     Mutation::BundlesForgotten,
     Mutation::DedupByHighestOffset,
 ];
@@ -247,6 +253,10 @@ impl<S: Stage> Stage for Mutant<S> {
 
     fn tick(&mut self, now: Timestamp, out: &mut impl Outbox) -> Result<(), BusError> {
         self.inner.tick(now, out)
+    }
+
+    fn sealed(&mut self) {
+        self.inner.sealed();
     }
 
     fn committed(&mut self) {

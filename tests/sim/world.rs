@@ -166,6 +166,8 @@ pub struct World {
     unseen: RefCell<BTreeSet<oracle::Place>>,
     tally: RefCell<Tally>,
     violation: RefCell<Option<String>>,
+    /// Faults are over, and what is begun is done at once.
+    pub is_settling: Cell<bool>,
     is_told: bool,
 }
 
@@ -218,6 +220,7 @@ impl World {
             unseen: RefCell::default(),
             tally: RefCell::default(),
             violation: RefCell::default(),
+            is_settling: Cell::default(),
             is_told,
         }
     }
@@ -697,6 +700,7 @@ impl World {
 impl World {
     /// Faults are over: everything must come to its end, and stay there.
     fn settle(self: &Rc<Self>) {
+        self.is_settling.set(true);
         for process in self.processes.borrow_mut().iter_mut() {
             process.is_paused = false;
             if let Some(client) = &process.client {

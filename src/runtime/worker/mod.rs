@@ -7,6 +7,10 @@
 //!    └─────────────────────────────────────────┴──────────────────────────────────────────────────┘
 //! ```
 //!
+//! While an epoch is being committed the next one is worked on; its outputs are held until the outcome is
+//! known, and thrown away with those before them if that is a failure. Whatever gives partitions back waits
+//! for both.
+//!
 //! What a batch holds of one partition in a row is a *run*: positions, state and clocks are looked up
 //! once for it. Only the stage works record by record.
 //!
@@ -16,6 +20,8 @@
 //!
 //! When an epoch is aborted, the worker keeps its place in the group and goes back to the committed
 //! offsets with fresh state. When anything else fails, it is dropped with all it holds and built anew.
+
+mod epoch;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -30,8 +36,7 @@ use crate::bus::{
 };
 use crate::config::Start;
 use crate::limits::{
-    ABORTS_MAX, KEPT_BATCH_RECORDS_MAX, OFFSETS_ONLY_COMMIT_MS, POLL_BATCH_RECORDS_MAX,
-    POLL_WAIT_MS, STATISTICS_INTERVAL_MS,
+    KEPT_BATCH_RECORDS_MAX, POLL_BATCH_RECORDS_MAX, POLL_WAIT_MS, STATISTICS_INTERVAL_MS,
 };
 use crate::metrics::{LatencyRecorder, Metrics};
 use crate::source::beginning;
@@ -78,6 +83,8 @@ pub struct Worker<'w, B: Bus, S: Stage> {
     rewound: Option<Duration>,
     /// When the epoch began.
     epoch: Duration,
+    /// Since when the epoch before it is being committed.
+    committing: Option<Duration>,
     interval: Duration,
     clock: &'w dyn Clock,
     metrics: &'w Metrics,
@@ -112,6 +119,7 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
             aborts: 0,
             rewound: None,
             epoch: clock.steady(),
+            committing: None,
             interval,
             clock,
             latency: metrics.latency(S::NAME),
@@ -157,8 +165,10 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
                 self.stage.ready(restoring);
             }
         }
-        if self.is_commit_due() {
-            let done = self.commit();
+        let done = self.end_commit(false);
+        self.recover(done)?;
+        if self.committing.is_none() && self.is_commit_due() {
+            let done = self.begin_commit();
             self.recover(done)?;
         }
         Ok(())
@@ -170,7 +180,9 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
     /// The failure, as whoever builds workers is to see it.
     pub fn finish(mut self, done: Result<(), BusError>) -> Result<(), BusError> {
         let places: Vec<Place> = self.positions.keys().cloned().collect();
-        let done = done.and_then(|()| self.leave(&places)).and_then(|()| self.commit());
+        // What was being committed may have happened, whatever has failed since.
+        let ended = self.end_commit(true);
+        let done = done.and(ended).and_then(|()| self.leave(&places)).and_then(|()| self.commit());
         let Err(error) = done else { return Ok(()) };
         self.bus.abort(&mut self.outbox);
         if error.is_fenced() && !self.bus.is_replaced() {
@@ -200,42 +212,6 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
         self.stage.observe(&stats, &next);
     }
 
-    /// After an aborted epoch: takes all partitions anew, from the committed offsets. The group is not
-    /// left for this; a member that leaves between two generations can strand its partitions.
-    fn recover(&mut self, done: Result<(), BusError>) -> Result<(), BusError> {
-        let Err(BusError::Transaction(TransactionError::Aborted(why))) = done else {
-            return done;
-        };
-        tracing::info!(worker = S::NAME, why, "an epoch was aborted");
-        self.aborts += 1;
-        if self.aborts >= ABORTS_MAX {
-            // It is not for a moment: whoever builds workers is to know, and to take its time.
-            return Err(TransactionError::Failed(why).into());
-        }
-        self.dirty.clear();
-        self.rewound = Some(self.clock.steady());
-        self.stage.aborted();
-        if self.bus.is_lost() {
-            return Err(BusError::Lost);
-        }
-        let all: Vec<Place> = self.positions.keys().cloned().collect();
-        all.iter().for_each(|place| self.stage.revoke(place));
-        self.entering.clear();
-        if all.is_empty() {
-            return Ok(());
-        }
-        let own = self.give_back(&all)?;
-        if own.is_empty() {
-            return Ok(());
-        }
-        let mut known = self.bus.committed(&own)?;
-        for (place, committed) in &mut known {
-            // Where the group has no position yet, the beginning stays that which was decided at first.
-            *committed = committed.or(self.positions.get(place).map(|p| p.committed));
-        }
-        self.take(known)
-    }
-
     /// Takes the records that are at hand, and commits when the epoch is full before they are done.
     fn poll(&mut self) -> Result<(), BusError> {
         let bus = Rc::clone(&self.bus);
@@ -249,7 +225,7 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
             let taken = if run.is_empty() { 1 } else { self.process(run, now)? };
             rest = &rest[taken..];
             if self.outbox.is_full() {
-                let done = self.commit();
+                let done = self.end_commit(true).and_then(|()| self.begin_commit());
                 if done.is_err() {
                     // All is read anew from the committed positions, the rest of the batch too.
                     return self.recover(done);
@@ -523,43 +499,6 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
 
     fn age(&self, since: Duration) -> Duration {
         self.clock.steady().saturating_sub(since)
-    }
-
-    /// Outputs are committed after the interval; positions alone may wait a little longer.
-    fn is_commit_due(&self) -> bool {
-        let age = self.age(self.epoch);
-        let waiting = self.outbox.messages() + self.stage.gathered();
-        let outputs = waiting > 0 && age >= self.interval;
-        let offsets =
-            !self.dirty.is_empty() && age >= Duration::from_millis(OFFSETS_ONLY_COMMIT_MS);
-        self.fresh || self.outbox.is_full() || outputs || offsets
-    }
-
-    fn commit(&mut self) -> Result<(), BusError> {
-        self.stage.send_gathered(&mut self.outbox)?;
-        if self.dirty.is_empty() && self.outbox.messages() == 0 {
-            return Ok(());
-        }
-        if self.dirty.is_empty() {
-            // Only with a position does the group ask who commits: whom it has expelled would otherwise still
-            // write its outputs, as state over that of the new owner.
-            let entered = self.positions.iter().filter(|(_, at)| !at.waits);
-            self.dirty = entered.map(|(p, at)| (p.clone(), at.next.max(at.committed))).collect();
-        }
-        let began = self.clock.steady();
-        let done = self.bus.commit(&mut self.outbox, &self.dirty);
-        if !matches!(done, Err(BusError::Lost)) {
-            let outcome = if done.is_ok() { "committed" } else { "failed" };
-            self.metrics.transactions.add([S::NAME, outcome], 1);
-            self.latency.record(self.age(began));
-            self.latency.publish();
-        }
-        done?;
-        self.stage.committed();
-        self.dirty.clear();
-        (self.fresh, self.aborts) = (false, 0);
-        self.epoch = self.clock.steady();
-        Ok(())
     }
 }
 
