@@ -210,9 +210,9 @@ impl Lane<'_> {
         let each: Vec<String> =
             threads.iter().map(|(name, s)| format!("{name} {}", ns(*s))).collect();
         let committed = "watchfire_transactions_total{outcome=\"committed\",stage=\"filter\"}";
-        let committing = sample(&text, "watchfire_transaction_seconds_sum{stage=\"filter\"}");
+        let committing = sample(&text, "watchfire_transaction_wait_seconds_sum{stage=\"filter\"}");
         println!(
-            "| {} | {:.0} | {:.0} | {} | {} | {} | {seconds:.2} s, {} records, {:.0} B each, {}; {} commits, {:.1} % of the time; {} |",
+            "| {} | {:.0} | {:.0} | {} | {} | {} | {seconds:.2} s, {} records, {:.0} B each, {}; {} commits, waited for {:.1} % of the time; {} |",
             self.name,
             count / seconds,
             self.records.bytes() as f64 / 1e6 / seconds,

@@ -150,6 +150,9 @@ pub const EPOCH_OUTPUTS_MAX: usize = 5_000;
 /// Bytes of outputs after which a worker commits before its interval is over.
 pub const EPOCH_OUTPUT_BYTES_MAX: usize = 4 << 20;
 
+/// Epochs of a worker that are being committed: a producer has one transaction.
+pub const COMMITS_MAX: usize = 1;
+
 /// How long a worker waits for acknowledgements before it looks whether one of its outputs failed.
 pub const FLUSH_SLICE_MS: u64 = 20;
 

@@ -56,7 +56,7 @@ fn lane(app: &App, interval: &str) {
         let series = format!("watchfire_transaction_{name}{{stage=\"filter\"}}");
         (sample(&before, &series), sample(&after, &series))
     };
-    let (sum, count) = (of("seconds_sum"), of("seconds_count"));
+    let (waited, count) = (of("wait_seconds_sum"), of("seconds_count"));
     println!(
         "| {interval} | {} | {:.0} | {:.0} | {:.0} | {:.0} | {} | {:.1} | {:.1} | {:.1} % |",
         ms.len(),
@@ -67,7 +67,7 @@ fn lane(app: &App, interval: &str) {
         count.1 - count.0,
         of("p50_seconds").1 * 1e3,
         of("p99_seconds").1 * 1e3,
-        (sum.1 - sum.0) / seconds * 100.0,
+        (waited.1 - waited.0) / seconds * 100.0,
     );
 }
 

@@ -32,7 +32,7 @@ use super::bus::tpl_of;
 use super::native::flush;
 use crate::bus::{Offsets, Outbox, Outgoing, TransactionError};
 use crate::limits::{
-    BROKER_CALL_MS_MAX, EPOCH_OUTPUT_BYTES_MAX, EPOCH_OUTPUTS_MAX, FLUSH_SLICE_MS,
+    BROKER_CALL_MS_MAX, COMMITS_MAX, EPOCH_OUTPUT_BYTES_MAX, EPOCH_OUTPUTS_MAX, FLUSH_SLICE_MS,
 };
 
 /// A transactional producer and its open transaction.
@@ -47,6 +47,8 @@ pub struct Transactional {
     held: Vec<Held>,
     committer: Option<Committer>,
     is_committing: bool,
+    /// Why what was held could not be sent: nothing more can be.
+    broken: Option<TransactionError>,
 }
 
 /// A producer, for its worker and for the thread that commits, one at a time.
@@ -66,14 +68,14 @@ struct Held {
 
 /// The thread that commits. It ends when there is no more to come.
 struct Committer {
-    jobs: mpsc::Sender<(Offsets, ConsumerGroupMetadata)>,
+    jobs: mpsc::SyncSender<(Offsets, ConsumerGroupMetadata)>,
     ended: mpsc::Receiver<Result<(), TransactionError>>,
 }
 
 impl Committer {
     fn start(line: Arc<Line>) -> Result<Self, TransactionError> {
-        let (jobs, taken) = mpsc::channel::<(Offsets, ConsumerGroupMetadata)>();
-        let (done, ended) = mpsc::channel();
+        let (jobs, taken) = mpsc::sync_channel::<(Offsets, ConsumerGroupMetadata)>(COMMITS_MAX);
+        let (done, ended) = mpsc::sync_channel(COMMITS_MAX);
         let run = move || {
             for (offsets, group) in taken {
                 if done.send(line.commit(&offsets, &group)).is_err() {
@@ -106,8 +108,17 @@ impl Transactional {
         let loose = config.get("transactional.id").is_none();
         let line = Arc::new(Line { producer, name });
         let committer = if loose { None } else { Some(line.take_over()?) };
-        let (open, messages, bytes, held) = (false, 0, 0, Vec::new());
-        Ok(Self { line, loose, open, messages, bytes, held, committer, is_committing: false })
+        Ok(Self {
+            line,
+            loose,
+            open: false,
+            messages: 0,
+            bytes: 0,
+            held: Vec::new(),
+            committer,
+            is_committing: false,
+            broken: None,
+        })
     }
 
     /// Whether outputs are there before the epoch is committed.
@@ -167,7 +178,8 @@ impl Transactional {
             (self.messages, self.bytes) = (0, 0);
             return Some(done);
         }
-        Some(held.iter_mut().try_for_each(|output| self.send_now(output.record())))
+        self.broken = held.iter_mut().try_for_each(|output| self.send_now(output.record())).err();
+        Some(Ok(()))
     }
 
     /// Throws the epoch away.
@@ -181,6 +193,9 @@ impl Transactional {
     }
 
     fn begin(&mut self) -> Result<(), TransactionError> {
+        if let Some(error) = self.broken.take() {
+            return Err(error);
+        }
         if !self.open && !self.loose {
             self.line.producer.begin_transaction().map_err(|e| self.line.error(&e))?;
             self.open = true;
@@ -207,10 +222,10 @@ impl Transactional {
 impl Line {
     /// Waits until what the predecessor of the same name left open is aborted.
     fn take_over(self: &Arc<Self>) -> Result<Committer, TransactionError> {
-        let wait = Duration::from_millis(3 * BROKER_CALL_MS_MAX);
+        let call = Duration::from_millis(BROKER_CALL_MS_MAX);
         // Asked before it has a connection, librdkafka looks for a coordinator again after 500 ms only.
-        let _ = self.producer.client().fetch_cluster_id(wait);
-        self.producer.init_transactions(wait).map_err(|e| self.error(&e))?;
+        let _ = self.producer.client().fetch_cluster_id(call);
+        self.producer.init_transactions(3 * call).map_err(|e| self.error(&e))?;
         Committer::start(Arc::clone(self))
     }
 

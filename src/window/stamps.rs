@@ -5,6 +5,7 @@
 //! along, else eight; a place takes eight.
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use super::Place;
 use crate::time::Timestamp;
@@ -12,11 +13,14 @@ use crate::time::Timestamp;
 /// Times and places in the order of time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stamps {
-    /// Time (one word, or two when wide), then place (two).
-    words: Vec<u32>,
+    /// Time (one word, or two when wide), then place (two). A few are in the group itself.
+    words: SmallVec<[u32; FEW_WORDS]>,
     base: Timestamp,
     last: Timestamp,
 }
+
+/// Words that need no memory of their own: four entries, of which most groups have no more.
+const FEW_WORDS: usize = 4 * NARROW;
 
 /// Words of one entry when times do not fit into one.
 const WIDE: usize = 4;
@@ -83,7 +87,7 @@ impl Stamps {
             self.words.push((micros >> 32) as u32);
         }
         self.words.push(micros as u32);
-        self.words.extend(at.words());
+        self.words.extend_from_slice(&at.words());
     }
 
     /// Makes room for one entry more: by dropping what has expired where that is worth moving the rest,
@@ -103,6 +107,9 @@ impl Stamps {
         let gone = expired.max(surplus).min(len);
         if far || surplus > 0 || gone > len / SLACK || gone > 0 && len <= FEW {
             self.words.drain(..gone * stride);
+            if self.words.spilled() && self.words.len() <= FEW_WORDS / 2 {
+                self.words.shrink_to_fit();
+            }
         }
         if far {
             self.rebase(timespan);
@@ -128,7 +135,7 @@ impl Stamps {
 
     /// Bytes on the heap.
     pub fn bytes(&self) -> usize {
-        self.words.capacity() * size_of::<u32>()
+        if self.words.spilled() { self.words.capacity() * size_of::<u32>() } else { 0 }
     }
 }
 

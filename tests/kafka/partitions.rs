@@ -140,7 +140,8 @@ fn a_partition_that_fell_between_two_owners_finds_one() {
     let other: BaseConsumer = member(&[]).create().unwrap();
     other.subscribe(&[&app.topic]).unwrap();
     wait_for("it is to give half of them back", || {
-        (dying.poll(Duration::from_millis(20)), other.poll(Duration::from_millis(20)));
+        dying.poll(Duration::from_millis(20));
+        other.poll(Duration::from_millis(20));
         dying.context().0.load(Ordering::SeqCst).then_some(())
     });
     // Dropping it would be an orderly end.
