@@ -137,7 +137,7 @@ fn start(config: &Path) -> Running {
         .arg(config)
         .stdout(Stdio::null())
         .stderr(Stdio::inherit())
-        .env("RUST_LOG", "error")
+        .env("RUST_LOG", std::env::var("RUST_LOG").unwrap_or_else(|_| "error".to_owned()))
         .spawn();
     Running(child.expect("watchfire"))
 }

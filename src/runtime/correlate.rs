@@ -261,6 +261,14 @@ impl Stage for CorrelateStage {
         let mut entry = Entry { from: bounds.offset_low, published: beginning.offset };
         if let Some(replay) = &replay {
             entry.from = replay.from.max(bounds.offset_low);
+            tracing::info!(
+                topic = &*place.0,
+                partition = place.1,
+                from = entry.from,
+                oldest = replay.at.next,
+                latest = replay.latest,
+                "state as it was kept; reading on"
+            );
             if committed.is_none() {
                 // Positions of groups expire; what was kept knows better than to begin anew.
                 entry.published = replay.latest;
