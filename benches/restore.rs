@@ -83,9 +83,11 @@ fn measure(brokers: &str, groups: usize, rounds: usize, held: usize) {
 
     let first = start(&config);
     wait(port, "all is counted", |text| {
-        let lag = text.lines().filter(|l| l.starts_with("watchfire_consumer_lag{"));
-        let behind = lag.filter(|l| !l.ends_with(" 0")).count();
-        sample(text, "watchfire_state_keys ") == groups as f64 && behind == 0
+        let mut lags = text.lines().filter(|l| l.starts_with("watchfire_consumer_lag_events{"));
+        let is_there = lags.clone().count() == PARTITIONS as usize + 4;
+        is_there
+            && lags.all(|l| l.ends_with(" 0"))
+            && sample(text, "watchfire_state_keys ") == groups as f64
     });
     // Every shard has its turn once in a minute.
     std::thread::sleep(Duration::from_secs(65));

@@ -99,7 +99,6 @@ impl<B: Bus, S: Stage> Worker<'_, B, S> {
             return Err(TransactionError::Failed(why).into());
         }
         self.dirty.clear();
-        self.rewound = Some(self.clock.steady());
         self.stage.aborted();
         if self.bus.is_lost() {
             return Err(BusError::Lost);

@@ -256,7 +256,7 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
         let own = self.give_back(&[place])?.into_iter();
         let from = own
             .filter_map(|p| self.positions.get_key_value(&p).map(|(p, at)| (p.clone(), at.next)));
-        self.bus.assign(&from.collect())
+        self.read(&from.collect())
     }
 
     /// Hands records of one partition to the stage; gives how many it took.
@@ -368,9 +368,8 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
             let reader = self.bus.read_kept(topic, &partitions)?;
             self.entering.push(Entering { reader, unread: entering });
         }
-        self.bus.assign(&reading)?;
         self.told = None;
-        Ok(())
+        self.read(&reading)
     }
 
     fn assigned(&self, place: Place, committed: Option<i64>) -> Result<Assigned, BusError> {
@@ -429,14 +428,20 @@ impl<'w, B: Bus, S: Stage> Worker<'w, B, S> {
         }
         let places: Vec<Place> = ready.iter().map(|assigned| assigned.place.clone()).collect();
         let own = self.give_back(&places)?;
-        // Statistics of before say that these are read to their ends.
-        self.rewound = Some(self.clock.steady());
         let mut reading = Offsets::new();
         for assigned in ready.iter().filter(|assigned| own.contains(&assigned.place)) {
             let from = self.begin(assigned)?;
             reading.insert(assigned.place.clone(), from);
         }
-        self.bus.assign(&reading)
+        self.read(&reading)
+    }
+
+    /// Begins to read. Statistics of before may say that these are read to their ends; what came between giving
+    /// them back and this, as a call that was held up, makes those no younger.
+    fn read(&mut self, from: &Offsets) -> Result<(), BusError> {
+        self.bus.assign(from)?;
+        self.rewound = Some(self.clock.steady());
+        Ok(())
     }
 
     /// Gives partitions back in order to take them anew, all committed or aborted; gives those that are
