@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use common::{PARTITIONS, Running, create_topic, metrics, produce, sample};
 
 const PATIENCE: Duration = Duration::from_secs(900);
+const MATCHES_PARTITIONS: i32 = 4;
 /// By the times in them.
 const EVENTS_PER_SECOND: usize = 100;
 /// The clock of events goes on while nothing comes; until all is measured nothing is to be forgotten.
@@ -84,7 +85,7 @@ fn measure(brokers: &str, groups: usize, rounds: usize, held: usize) {
     let first = start(&config);
     wait(port, "all is counted", |text| {
         let mut lags = text.lines().filter(|l| l.starts_with("watchfire_consumer_lag_events{"));
-        let is_there = lags.clone().count() == PARTITIONS as usize + 4;
+        let is_there = lags.clone().count() == (PARTITIONS + MATCHES_PARTITIONS) as usize;
         is_there
             && lags.all(|l| l.ends_with(" 0"))
             && sample(text, "watchfire_state_keys ") == groups as f64
@@ -103,7 +104,10 @@ fn measure(brokers: &str, groups: usize, rounds: usize, held: usize) {
     let ready = began.elapsed().as_secs_f64();
     let text = metrics(port).expect("metrics");
     assert_eq!(sample(&text, "watchfire_state_keys "), groups as f64, "groups");
-    assert_eq!(sample(&text, "watchfire_restores_total{from=\"kept\"}"), 4.0, "partitions");
+    assert_eq!(
+        sample(&text, "watchfire_restores_total{from=\"kept\"}"),
+        f64::from(MATCHES_PARTITIONS)
+    );
     let restore = sample(&text, "watchfire_restore_seconds ");
     let rss = resident(second.0.id());
     println!("| {groups} | {rounds} | {held} | {state:.0} | {restore:.2} | {ready:.2} | {rss} |");
@@ -125,7 +129,7 @@ fn config(dir: &Path, brokers: &str, name: &str, topic: &str, port: u16) -> Path
     let text = format!(
         "version: 1\napp: {name}\ninstance: a\nkafka: {{brokers: ['{brokers}']}}\n\
          sources: [{{topic: {topic}, format: json, lateness: 5s, logsource: {{product: test}}}}]\n\
-         rules: ['{}']\ntopics: {{matches_partitions: 4}}\nworkers: {{filter: 1, correlate: 1}}\n\
+         rules: ['{}']\ntopics: {{matches_partitions: {MATCHES_PARTITIONS}}}\nworkers: {{filter: 1, correlate: 1}}\n\
          http: {{bind: '127.0.0.1:{port}'}}\n",
         rules.display()
     );

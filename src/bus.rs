@@ -310,7 +310,7 @@ pub trait Bus {
         is_awaited: bool,
     ) -> Option<Result<(), BusError>>;
 
-    /// Throws the epoch away, as far as that is possible.
+    /// Throws the epoch away, as far as that is possible; nothing is being committed.
     fn abort(&self, outbox: &mut Self::Outbox);
 
     /// Whether another instance has joined the group under this worker's name. Takes its time.

@@ -182,10 +182,8 @@ impl Transactional {
         Some(Ok(()))
     }
 
-    /// Throws the epoch away.
+    /// Throws the epoch away; nothing is being committed.
     pub fn abort(&mut self) {
-        let _ = self.end_commit(true);
-        self.held.clear();
         if self.open {
             self.line.abort();
         }
@@ -334,17 +332,25 @@ impl Held {
     }
 
     fn record(&mut self) -> BaseRecord<'_, [u8], [u8]> {
-        let mut record = BaseRecord::to(&self.topic).key(&self.key[..]);
-        (record.partition, record.payload) = (self.partition, self.payload.as_deref());
-        record.headers = self.headers.take();
-        record
+        let headers = self.headers.take();
+        record_to(&self.topic, self.partition, &self.key, self.payload.as_deref(), headers)
     }
 }
 
 fn record_of<'o>(outgoing: &Outgoing<'o>) -> BaseRecord<'o, [u8], [u8]> {
-    let mut record = BaseRecord::to(outgoing.topic).key(outgoing.key);
-    (record.partition, record.payload) = (outgoing.partition, outgoing.payload);
-    record.headers = headers_of(outgoing);
+    let Outgoing { topic, partition, key, payload, .. } = *outgoing;
+    record_to(topic, partition, key, payload, headers_of(outgoing))
+}
+
+fn record_to<'o>(
+    topic: &'o str,
+    partition: Option<i32>,
+    key: &'o [u8],
+    payload: Option<&'o [u8]>,
+    headers: Option<OwnedHeaders>,
+) -> BaseRecord<'o, [u8], [u8]> {
+    let mut record = BaseRecord::to(topic).key(key);
+    (record.partition, record.payload, record.headers) = (partition, payload, headers);
     record
 }
 

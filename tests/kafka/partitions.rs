@@ -13,6 +13,15 @@ use crate::conformance::kit::{admin, block_on, config};
 use crate::kit::{Writer, bounds, kafka, wait_for};
 use crate::service::{App, Instance};
 
+/// An app whose source has four partitions, with an event that alerts in each.
+fn four_marked(bootstrap: &str, what: &str) -> App {
+    let app = App::json(bootstrap, what, 4);
+    let mut writer = Writer::new(bootstrap, &app.topic);
+    (0..4).for_each(|p| writer.send(p, Some(br#"{"mark":"yes"}"#)));
+    writer.finish(bootstrap);
+    app
+}
+
 /// Partitions of the source that an instance reads.
 fn assigned(app: &App, instance: &Instance) -> f64 {
     let series = instance.metric("watchfire_partitions_assigned");
@@ -70,10 +79,7 @@ fn a_partition_that_is_added_is_read_from_its_start_though_the_source_began_at_i
 #[test]
 fn the_lag_of_a_partition_is_told_by_its_present_owner_alone() {
     let Some(bootstrap) = kafka() else { return };
-    let app = App::json(&bootstrap, "moved", 4);
-    let mut writer = Writer::new(&bootstrap, &app.topic);
-    (0..4).for_each(|p| writer.send(p, Some(br#"{"mark":"yes"}"#)));
-    writer.finish(&bootstrap);
+    let app = four_marked(&bootstrap, "moved");
     let lags = |instance: &Instance| {
         let series = instance.metric("watchfire_consumer_lag_events");
         let ours = format!("topic=\"{}\"", app.topic);
@@ -116,10 +122,7 @@ impl ConsumerContext for Stuck {
 #[test]
 fn a_partition_that_fell_between_two_owners_finds_one() {
     let Some(bootstrap) = kafka() else { return };
-    let app = App::json(&bootstrap, "stranded", 4);
-    let mut writer = Writer::new(&bootstrap, &app.topic);
-    (0..4).for_each(|p| writer.send(p, Some(br#"{"mark":"yes"}"#)));
-    writer.finish(&bootstrap);
+    let app = four_marked(&bootstrap, "stranded");
     let (group, name) = (format!("{}-filter", app.name), format!("{}-filter-a-0", app.name));
     let member = |more: &[(&str, &str)]| {
         let usual = [
