@@ -17,7 +17,7 @@ use std::collections::{HashMap, VecDeque};
 use std::process::Command;
 use std::time::Instant;
 
-use watchfire::correlate::{Bounds, Spec, Store, TOUCHED};
+use watchfire::correlate::{Bounds, Keyed, Spec, Store, TOUCHED};
 use watchfire::decimal::Decimal;
 use watchfire::ids::Coordinate;
 use watchfire::time::Timestamp;
@@ -118,14 +118,15 @@ fn measure(kind: &str, groups: u64, zipf: bool) -> String {
             wanted.1 = store.hash(0, &next.key);
         }
         store.touch(&wanted);
-        for next in &batch {
+        for (next, (_, hash)) in batch.iter().zip(wanted) {
+            let key = Keyed { bytes: &next.key, hash };
             let mut what = next.what;
             match kind {
                 "value_count" => what.value = Some(ValueHash::of([&*values[next.value]])),
                 "value_sum" => what.number = Some(Decimal::from(next.value as u64)),
                 _ => {}
             }
-            let applied = store.apply(0, &spec, &bounds, &next.key, &what, || 0).expect("room");
+            let applied = store.apply(0, &spec, &bounds, key, &what, || 0).expect("room");
             fired += u64::from(applied.change.holds);
         }
         while store.end_before(batch[0].what.time, &spec).is_some() {}

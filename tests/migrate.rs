@@ -156,8 +156,8 @@ fn alerts(rules: &str, events: &[(i64, &str)]) -> Vec<(Vec<String>, f64)> {
         let mut output = FilterOutput::default();
         filter.record(&record, &mut output);
         assert_eq!((output.alerts.len(), output.rejects.len()), (0, 0));
-        for routed in output.matches {
-            fold.offer(routed.event, &mut findings);
+        for event in output.matches {
+            fold.offer_packed(event, at, &mut findings);
         }
         fold.advance(time, &mut findings);
     }

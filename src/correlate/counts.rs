@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::Match;
 use crate::ids::RuleId;
 
 /// Upper bounds of how late matches were, in seconds, and what they are called; the last class,
@@ -61,9 +60,9 @@ impl Late {
 }
 
 impl FoldCounts {
-    /// Notes a late match and by how many microseconds.
-    pub(super) fn late(&mut self, event: &Match, micros: i64) {
-        let key = (Arc::clone(&event.at.topic), event.rule.clone());
+    /// Notes a late match of a rule on an event of a topic, and by how many microseconds.
+    pub(super) fn late(&mut self, topic: &Arc<str>, rule: &RuleId, micros: i64) {
+        let key = (Arc::clone(topic), rule.clone());
         let late = self.late.entry(key).or_default();
         let class = LATENESS_SECONDS.iter().position(|(s, _)| micros <= s * 1_000_000);
         late.count += 1;

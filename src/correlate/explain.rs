@@ -1,7 +1,7 @@
 //! Why a group has alerted, or not yet.
 
 use super::fold::Fold;
-use super::key;
+use super::packed;
 use crate::decimal::Decimal;
 use crate::ids::GroupKey;
 use crate::rule::{CorrelationKind, Occurrence};
@@ -28,7 +28,7 @@ impl Fold {
     /// How a group stands; `None` when nothing is held of it, or before the first watermark.
     pub fn explain(&self, rule: usize, group: &GroupKey) -> Option<Explanation> {
         let mut bytes = Vec::new();
-        group.0.iter().for_each(|value| key::encode(value.as_deref(), &mut bytes));
+        group.0.iter().for_each(|value| packed::encode(value.as_deref(), &mut bytes));
         let groups = self.store.all().get(rule)?;
         let window = &groups.get(groups.find(&bytes)?)?.window;
         let (kind, now) = (&self.plan.specs[rule].kind, self.happened?);

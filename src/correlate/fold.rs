@@ -5,22 +5,22 @@ use std::sync::Arc;
 
 use super::counts::FoldCounts;
 use super::groups::Group;
-use super::key::{self, Key};
+use super::matches::named;
+use super::packed::Key;
 use super::plan::Plan;
+use super::signal::{Feeds, Origin, Signal, SignalValues, Unusable, group_of, happening};
 use super::state::{Kept, SHARDS, shard_of};
-use super::store::{Applied, Bounds, Store, TOUCHED};
+use super::store::{Applied, Bounds, Keyed, Store, TOUCHED};
 use super::timers::Due;
-use super::waiting::Waiting;
-use super::{Finding, Match, Overflow, value_of};
-use crate::decimal::Decimal;
-use crate::event::FieldPath;
-use crate::ids::Coordinate;
+use super::waiting::{Order, Waiting, Waits};
+use super::{Finding, Match, Overflow, PackedMatch};
+use crate::ids::{Coordinate, RuleId};
 use crate::limits::{
     GROUPS_MAX, OVERFLOW_REPORT_MICROS, PENDING_MATCHES_MAX, RULE_GROUPS_MAX, STATE_BYTES_MAX,
 };
-use crate::rule::{CorrelationKind, CorrelationRule, RuleRef, RuleSet};
+use crate::rule::{CorrelationRule, RuleRef, RuleSet};
 use crate::time::Timestamp;
-use crate::window::{Episode, Happening, Place, Places, ValueHash};
+use crate::window::{Episode, Place, Places};
 
 /// When a running episode is reported again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,24 +76,14 @@ pub enum Offered {
     Late(Match),
 }
 
-/// What a signal goes back to, and with it the shard of the groups that it makes.
-#[derive(Clone, Copy)]
-enum Origin<'s> {
-    /// A match that feeds a family.
-    Match(usize, &'s Match),
-    /// A group that ended, of that shard.
-    Group(u8),
-}
-
-/// A thing that reaches a correlation: a match, or a finding of a correlation below.
-struct Signal<'s> {
-    origin: Origin<'s>,
-    time: Timestamp,
-    at: &'s Coordinate,
-    place: Place,
-    values: &'s [(Arc<str>, Arc<str>)],
-    /// Whether an episode began; correlations that count take only these from below.
-    first: bool,
+impl Offered {
+    /// The match if it is late.
+    pub fn late(self) -> Option<Match> {
+        match self {
+            Self::Taken => None,
+            Self::Late(event) => Some(event),
+        }
+    }
 }
 
 /// The keyed state of one partition. See the module's documentation.
@@ -118,14 +108,12 @@ pub struct Fold {
     pub(super) done: Vec<Option<Timestamp>>,
     options: FoldOptions,
     counts: FoldCounts,
-    /// Where the key of a group is written; used again and again, as are those below.
-    key: Vec<u8>,
-    batch: Vec<Match>,
-    wanted: Vec<(usize, u32)>,
+    /// Where the key of a group or the values of a match are written; used again and again, as are those
+    /// below.
+    buffer: Vec<u8>,
+    batch: Vec<Waits>,
+    feeds: Feeds,
 }
-
-/// Fewer matches at a time are not worth the trouble of bringing their groups near.
-const TOUCH_FROM: usize = 4;
 
 impl Fold {
     /// An empty state.
@@ -147,9 +135,9 @@ impl Fold {
             done: Vec::new(),
             options,
             counts: FoldCounts::default(),
-            key: Vec::new(),
+            buffer: Vec::new(),
             batch: Vec::new(),
-            wanted: Vec::new(),
+            feeds: Feeds::default(),
         }
     }
 
@@ -196,9 +184,11 @@ impl Fold {
 
     /// Takes a match from before the place where a restored fold stands: one that was waiting there waits
     /// again.
-    pub fn offer_again(&mut self, event: Match) {
-        if self.watermark.is_none_or(|w| event.time >= w) {
-            self.waiting.push(event, self.offset);
+    pub fn offer_again(&mut self, event: &Match) {
+        if self.watermark.is_none_or(|w| event.time >= w)
+            && let Some(packed) = self.pack(event.time, &event.rule, &event.family, &event.values)
+        {
+            self.wait(packed, &event.at);
         }
     }
 
@@ -216,11 +206,58 @@ impl Fold {
     /// Takes one match. It waits until the watermark has passed it; one that is before the watermark
     /// already is late.
     pub fn offer(&mut self, event: Match, out: &mut Vec<Finding>) -> Offered {
-        if let Some(watermark) = self.watermark.filter(|w| event.time < *w) {
-            self.counts.late(&event, watermark.since(event.time));
+        if let Some(behind) = self.behind(event.time) {
+            self.counts.late(&event.at.topic, &event.rule, behind);
             return Offered::Late(event);
         }
-        self.waiting.push(event, self.offset);
+        match self.pack(event.time, &event.rule, &event.family, &event.values) {
+            Some(packed) => self.take_in(packed, &event.at, out),
+            None => self.counts.unknown_rule += 1,
+        }
+        Offered::Taken
+    }
+
+    /// Takes a match of this process's rules, as [`offer`](Self::offer) does.
+    pub fn offer_packed(
+        &mut self,
+        event: PackedMatch,
+        at: &Coordinate,
+        out: &mut Vec<Finding>,
+    ) -> Offered {
+        if let Some(behind) = self.behind(event.time) {
+            let rule = &self.plan.rules.detections[event.rule as usize].header.id;
+            self.counts.late(&at.topic, rule, behind);
+            return Offered::Late(event.unpack(&self.plan.rules, at.clone()));
+        }
+        self.take_in(event, at, out);
+        Offered::Taken
+    }
+
+    /// The match as [`offer_packed`](Self::offer_packed) takes it; `None` when its rule or family is not one
+    /// of these.
+    pub fn pack(
+        &mut self,
+        time: Timestamp,
+        rule: &RuleId,
+        family: &str,
+        values: &[(Arc<str>, Arc<str>)],
+    ) -> Option<PackedMatch> {
+        self.plan.pack(time, (&rule.0, family), values, &mut self.buffer)
+    }
+
+    /// By how many microseconds a match of that time is late.
+    fn behind(&self, time: Timestamp) -> Option<i64> {
+        self.watermark.filter(|w| time < *w).map(|w| w.since(time))
+    }
+
+    fn wait(&mut self, event: PackedMatch, at: &Coordinate) {
+        let at = self.places.place(at);
+        let order = Order { places: &self.places, rules: &self.plan.order };
+        self.waiting.push(Waits { at, event }, self.offset, &order);
+    }
+
+    fn take_in(&mut self, event: PackedMatch, at: &Coordinate, out: &mut Vec<Finding>) {
+        self.wait(event, at);
         if self.waiting.len() > PENDING_MATCHES_MAX
             && let Some(earliest) = self.waiting.earliest()
         {
@@ -230,7 +267,6 @@ impl Fold {
             self.run(out);
             self.counts.released_early += (before - self.waiting.len()) as u64;
         }
-        Offered::Taken
     }
 
     /// Lets event time come to `watermark`: everything before it happens now, in order.
@@ -250,46 +286,26 @@ impl Fold {
         let Some(watermark) = self.watermark.filter(|w| self.happened < Some(*w)) else { return };
         self.happened = Some(watermark);
         let plan = Arc::clone(&self.plan);
-        let mut batch = std::mem::take(&mut self.batch);
+        let (mut batch, mut feeds) =
+            (std::mem::take(&mut self.batch), std::mem::take(&mut self.feeds));
         loop {
-            let next = || self.waiting.pop_before(watermark, &mut self.counts.duplicates);
-            batch.extend(std::iter::from_fn(next).take(TOUCHED / 2));
+            let order = Order { places: &self.places, rules: &plan.order };
+            let duplicates = &mut self.counts.duplicates;
+            self.waiting.pop_before(watermark, TOUCHED / 2, &order, duplicates, &mut batch);
             if batch.is_empty() {
                 break;
             }
-            self.touch(&plan, &batch);
-            for event in batch.drain(..) {
-                self.run_timers_before(&plan, event.time, out);
-                self.take(&plan, &event, out);
+            feeds.prepare(&plan, &self.store, &batch);
+            for (number, event) in batch.drain(..).enumerate() {
+                self.run_timers_before(&plan, event.event.time, out);
+                self.take(&plan, &event, (&feeds, number), out);
             }
         }
-        self.batch = batch;
+        (self.batch, self.feeds) = (batch, feeds);
         self.run_timers_before(&plan, watermark, out);
         if self.done.iter().all(|done| *done <= self.happened) {
             self.done.clear();
         }
-    }
-
-    /// Has the groups of the next few matches brought near.
-    fn touch(&mut self, plan: &Plan, batch: &[Match]) {
-        if batch.len() < TOUCH_FROM {
-            return;
-        }
-        let mut wanted = std::mem::take(&mut self.wanted);
-        for event in batch {
-            let Some((rule, family)) = plan.find(&event.rule.0, &event.family) else { continue };
-            for target in plan.targets(RuleRef::Detection(rule)) {
-                let rule = &plan.rules.correlations[target.rule];
-                self.key.clear();
-                let of_family = rule.family == family;
-                if of_family && group_of(rule, target.input, &event.values, &mut self.key) {
-                    wanted.push((target.rule, self.store.hash(target.rule, &self.key)));
-                }
-            }
-        }
-        wanted.chunks(TOUCHED).for_each(|chunk| self.store.touch(chunk));
-        wanted.clear();
-        self.wanted = wanted;
     }
 
     /// Lets everything that waits happen, as if all sources had ended.
@@ -297,72 +313,68 @@ impl Fold {
         self.advance(Timestamp::MAX, out);
     }
 
-    fn take(&mut self, plan: &Plan, event: &Match, out: &mut Vec<Finding>) {
-        let Some((rule, family)) = plan.find(&event.rule.0, &event.family) else {
-            self.counts.unknown_rule += 1;
-            return;
-        };
+    fn take(
+        &mut self,
+        plan: &Plan,
+        Waits { at, event }: &Waits,
+        (feeds, number): (&Feeds, usize),
+        out: &mut Vec<Finding>,
+    ) {
         if !self.done.is_empty() {
-            let shard = usize::from(shard_of(plan, family, event));
+            let shard = usize::from(shard_of(plan, event));
             if self.done.get(shard).is_some_and(|done| Some(event.time) < *done) {
                 return;
             }
         }
-        let place = self.places.place(&event.at);
-        let (time, at, values) = (event.time, &event.at, &event.values);
-        let origin = Origin::Match(family, event);
-        let signal = Signal { origin, time, at, place, values, first: true };
-        for target in plan.targets(RuleRef::Detection(rule)) {
-            if plan.rules.correlations[target.rule].family == family {
-                self.feed(plan, target.rule, target.input, &signal, out);
-            }
+        let values = SignalValues::Packed(event.values());
+        let (origin, time) = (Origin::Match(event), event.time);
+        let signal = Signal { origin, time, place: *at, values, first: true };
+        for feed in feeds.of(number) {
+            self.happen(plan, (feed.rule, feed.input), feed.key, &signal, out);
         }
     }
 
+    /// Gives a signal from below to a correlation.
     fn feed(
         &mut self,
         plan: &Plan,
-        index: usize,
-        input: usize,
+        (index, input): (usize, usize),
         signal: &Signal<'_>,
         out: &mut Vec<Finding>,
     ) {
         if plan.counts[index] && !signal.first {
             return;
         }
-        let mut key = std::mem::take(&mut self.key);
-        key.clear();
-        let rule = &plan.rules.correlations[index];
-        match happening(rule, input, signal, &mut key) {
-            Ok(what) => self.happen(plan, index, &key, &what, signal, out),
-            Err(unusable) => {
-                let counts = match unusable {
-                    Unusable::Missing => &mut self.counts.missing_field,
-                    Unusable::NoNumber => &mut self.counts.no_number,
-                };
-                *counts.entry(index).or_default() += 1;
-            }
-        }
-        self.key = key;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        let is_whole = group_of(plan, (index, input), &signal.values, &mut buffer);
+        let key = is_whole.then(|| self.store.keyed(index, &buffer));
+        self.happen(plan, (index, input), key, signal, out);
+        self.buffer = buffer;
     }
 
-    /// Lets a happening reach the window of its group, and says what came of it.
+    /// Lets a signal reach the window of its group, and says what came of it.
     fn happen(
         &mut self,
         plan: &Plan,
-        index: usize,
-        key: &[u8],
-        what: &Happening,
+        (index, input): (usize, usize),
+        key: Option<Keyed<'_>>,
         signal: &Signal<'_>,
         out: &mut Vec<Finding>,
     ) {
+        let found = key.ok_or(Unusable::Missing);
+        let found = found.and_then(|key| Ok((key, happening(plan, (index, input), signal)?)));
+        let (key, what) = match found {
+            Ok(found) => found,
+            Err(unusable) => return self.count_unusable(index, &unusable),
+        };
         let shard = || match signal.origin {
-            Origin::Match(family, event) => shard_of(plan, family, event),
+            Origin::Match(event) => shard_of(plan, event),
             Origin::Group(shard) => shard,
         };
         // Shards that are ahead in a replay hold groups that came later: no reason to refuse these.
         let bounds = if self.done.is_empty() { self.options.bounds() } else { Bounds::NONE };
-        let applied = self.store.apply(index, &plan.specs, &bounds, key, what, shard);
+        let applied = self.store.apply(index, &plan.specs, &bounds, key, &what, shard);
         let Some(Applied { group, change, before }) = applied else {
             return self.refuse(index, what.time);
         };
@@ -371,16 +383,24 @@ impl Fold {
         let first = change.episode && self.report_grown(index, rule, group, signal, out);
         if change.holds && !plan.targets(RuleRef::Correlation(index)).is_empty() {
             let Some(group) = self.store.get(index, group) else { return };
-            let values = values_above(rule, &group.key, signal.values);
-            let above = Signal { values: &values, first, ..*signal };
+            let values = values_above(plan, index, &group.key, &signal.values);
+            let above = Signal { values: SignalValues::Named(&values), first, ..*signal };
             self.spread(plan, index, &above, out);
         }
+    }
+
+    fn count_unusable(&mut self, index: usize, unusable: &Unusable) {
+        let counts = match unusable {
+            Unusable::Missing => &mut self.counts.missing_field,
+            Unusable::NoNumber => &mut self.counts.no_number,
+        };
+        *counts.entry(index).or_default() += 1;
     }
 
     /// Gives a signal to every correlation that this one feeds.
     fn spread(&mut self, plan: &Plan, from: usize, signal: &Signal<'_>, out: &mut Vec<Finding>) {
         for target in plan.targets(RuleRef::Correlation(from)) {
-            self.feed(plan, target.rule, target.input, signal, out);
+            self.feed(plan, (target.rule, target.input), signal, out);
         }
     }
 
@@ -419,7 +439,8 @@ impl Fold {
         });
         let Some((first, episode)) = changed.flatten() else { return false };
         let Some(group) = self.store.get(index, number) else { return first };
-        out.push(self.finding(index, &group.key, episode, Some(signal.at)));
+        let trigger = self.places.coordinate(signal.place);
+        out.push(self.finding(index, &group.key, episode, trigger));
         first
     }
 
@@ -454,12 +475,12 @@ impl Fold {
         rule: usize,
         key: &Key,
         episode: Episode,
-        trigger: Option<&Coordinate>,
+        trigger: Option<Coordinate>,
     ) -> Finding {
         let evidence: Vec<Coordinate> =
             episode.evidence.places().filter_map(|p| self.places.coordinate(p)).collect();
         let unknown = || Coordinate { topic: "".into(), partition: -1, offset: -1 };
-        let trigger = trigger.or(evidence.last()).cloned().unwrap_or_else(unknown);
+        let trigger = trigger.or_else(|| evidence.last().cloned()).unwrap_or_else(unknown);
         Finding { rule, group: key.group(), episode, evidence, trigger }
     }
 
@@ -484,75 +505,33 @@ impl Fold {
         let spec = &plan.specs[index];
         let Some(mut episode) = window.close(&spec.kind, spec.timespan) else { return };
         episode.reported = episode.revision;
-        let place = episode.evidence.latest().unwrap_or_default();
+        let place = episode.evidence.latest().unwrap_or(Place::UNKNOWN);
         let finding = self.finding(index, &key, episode, None);
         if !plan.targets(RuleRef::Correlation(index)).is_empty() {
-            let values = values_above(rule, &key, &[]);
-            let (time, at) = (due.deadline, &finding.trigger);
+            let named = values_above(plan, index, &key, &SignalValues::Named(&[]));
+            let (time, values) = (due.deadline, SignalValues::Named(&named));
             let origin = Origin::Group(shard);
-            let above = Signal { origin, time, at, place, values: &values, first: true };
-            out.push(finding.clone());
+            let above = Signal { origin, time, place, values, first: true };
+            out.push(finding);
             return self.spread(plan, index, &above, out);
         }
         out.push(finding);
     }
 }
 
-/// Why a signal cannot be counted or measured.
-enum Unusable {
-    Missing,
-    NoNumber,
-}
-
-/// Writes the group that values belong to; false when they lack a group-by field.
-fn group_of(
-    rule: &CorrelationRule,
-    input: usize,
-    values: &[(Arc<str>, Arc<str>)],
-    into: &mut Vec<u8>,
-) -> bool {
-    rule.inputs[input].group_fields.iter().all(|field| {
-        let value = value_of(values, field.as_str());
-        key::encode(value.map(|v| &**v), into);
-        value.is_some() || rule.null_group
-    })
-}
-
-/// What a signal is to a correlation; the group that it belongs to is written into `key`.
-fn happening(
-    rule: &CorrelationRule,
-    input: usize,
-    signal: &Signal<'_>,
-    key: &mut Vec<u8>,
-) -> Result<Happening, Unusable> {
-    if !group_of(rule, input, signal.values, key) {
-        return Err(Unusable::Missing);
-    }
-    let mut what = Happening::plain(signal.time, signal.place, input);
-    match &rule.kind {
-        CorrelationKind::ValueCount { fields, .. } => {
-            let value = |f: &FieldPath| value_of(signal.values, f.as_str()).map(|v| &**v);
-            if fields.iter().any(|f| value(f).is_none()) {
-                return Err(Unusable::Missing);
-            }
-            what.value = Some(ValueHash::of(fields.iter().filter_map(value)));
-        }
-        CorrelationKind::Value { field, .. } => {
-            let text = value_of(signal.values, field.as_str()).ok_or(Unusable::Missing)?;
-            what.number = Some(Decimal::parse(text).ok_or(Unusable::NoNumber)?);
-        }
-        _ => {}
-    }
-    Ok(what)
-}
-
 /// What correlations above can group by: the group of the finding, then the fields of its trigger.
 fn values_above(
-    rule: &CorrelationRule,
+    plan: &Plan,
+    index: usize,
     key: &Key,
-    trigger: &[(Arc<str>, Arc<str>)],
+    trigger: &SignalValues<'_>,
 ) -> Vec<(Arc<str>, Arc<str>)> {
+    let rule = &plan.rules.correlations[index];
     let names = rule.group_by.iter().map(|f| Arc::<str>::from(f.as_str()));
     let own = names.zip(key.group().0).filter_map(|(name, value)| Some((name, value?)));
-    own.chain(trigger.iter().cloned()).collect()
+    let trigger = match trigger {
+        SignalValues::Packed(values) => named(&plan.rules.families[rule.family].names, values),
+        SignalValues::Named(values) => values.to_vec(),
+    };
+    own.chain(trigger).collect()
 }

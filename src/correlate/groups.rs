@@ -4,7 +4,8 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
-use super::key::Key;
+use super::packed::Key;
+use super::store::Keyed;
 use crate::window::Window;
 
 /// Groups are kept in pieces of so many, so that growing moves nothing.
@@ -81,11 +82,15 @@ impl Groups {
 
     /// The number of the group with that key.
     pub fn find(&self, key: &[u8]) -> Option<u32> {
-        let hash = self.hash(key);
+        self.find_keyed(Keyed { bytes: key, hash: self.hash(key) })
+    }
+
+    /// The number of the group with that key.
+    pub fn find_keyed(&self, key: Keyed<'_>) -> Option<u32> {
         let same = |number: &u32| {
-            self.get(*number).is_some_and(|g| g.hash == hash && g.key.bytes() == key)
+            self.get(*number).is_some_and(|g| g.hash == key.hash && g.key.bytes() == key.bytes)
         };
-        self.index.find(spread(hash), same).copied()
+        self.index.find(spread(key.hash), same).copied()
     }
 
     /// The group with that number.
@@ -101,7 +106,12 @@ impl Groups {
 
     /// Adds a group that is not there yet; gives its number.
     pub fn insert(&mut self, key: &[u8], shard: u8, window: Window) -> u32 {
-        let (hash, key) = (self.hash(key), Key::of(key));
+        self.insert_keyed(Keyed { bytes: key, hash: self.hash(key) }, shard, window)
+    }
+
+    /// Adds a group that is not there yet; gives its number.
+    pub fn insert_keyed(&mut self, key: Keyed<'_>, shard: u8, window: Window) -> u32 {
+        let (hash, key) = (key.hash, Key::of(key.bytes));
         let group = Group { key, hash, shard, changed: false, written: false, window };
         self.bytes += size_of::<Group>() + APART_BYTES + group.key.heap() + group.window.bytes();
         let number = self.put(group);

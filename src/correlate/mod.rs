@@ -8,8 +8,10 @@ mod counts;
 mod explain;
 mod fold;
 mod groups;
-mod key;
+mod matches;
+mod packed;
 mod plan;
+mod signal;
 mod state;
 mod store;
 #[cfg(test)]
@@ -17,39 +19,17 @@ mod tests;
 mod timers;
 mod waiting;
 
-use std::sync::Arc;
-
-use serde::{Deserialize, Serialize};
-
-use crate::ids::{Coordinate, GroupKey, RuleId};
+use crate::ids::{Coordinate, GroupKey};
 use crate::time::Timestamp;
 use crate::window::Episode;
 
 pub use counts::{FoldCounts, Late};
 pub use explain::Explanation;
 pub use fold::{Fold, FoldOptions, Offered, Updates};
+pub use matches::{Match, PackedMatch};
+pub use packed::{Part, encode};
 pub use state::{Replay, Restore, Restored, SHARDS, Standpoint, StateError, StateRecord};
-pub use store::{Applied, Bounds, Spec, Store, TOUCHED};
-
-/// One match of a rule that feeds correlations: what travels from the first stage to the second.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Match {
-    /// Time of the event.
-    #[serde(rename = "m")]
-    pub time: Timestamp,
-    /// Where the event's record lies.
-    #[serde(rename = "a")]
-    pub at: Coordinate,
-    /// The family of correlations that it feeds.
-    #[serde(rename = "f")]
-    pub family: Arc<str>,
-    /// The rule that matched.
-    #[serde(rename = "r")]
-    pub rule: RuleId,
-    /// The fields that the family needs and the event has, in text form.
-    #[serde(rename = "v")]
-    pub values: Vec<(Arc<str>, Arc<str>)>,
-}
+pub use store::{Applied, Bounds, Keyed, Spec, Store, TOUCHED};
 
 /// A correlation held for a group in a window.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,9 +57,4 @@ pub struct Overflow {
     pub groups: usize,
     /// Bytes that they took.
     pub bytes: usize,
-}
-
-/// The value of a field in a match.
-pub fn value_of<'v>(values: &'v [(Arc<str>, Arc<str>)], name: &str) -> Option<&'v Arc<str>> {
-    values.iter().find(|(n, _)| **n == *name).map(|(_, v)| v)
 }

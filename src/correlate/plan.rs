@@ -5,12 +5,16 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use super::matches::{PackedMatch, value_of};
+use super::packed::encode;
 use super::store::Spec;
+use crate::event::FieldPath;
 use crate::limits::{DISTINCT_EXACT_MAX, GROUP_ENTRIES_MAX};
 use crate::rule::{
-    Comparison, CorrelationKind, CorrelationRule, Occurrence, RuleRef, RuleSet, StateVersion,
-    Threshold, ValueMeasure, Windowing,
+    Comparison, CorrelationKind, CorrelationRule, Input, Occurrence, RuleRef, RuleSet,
+    StateVersion, Threshold, ValueMeasure, Windowing,
 };
+use crate::time::Timestamp;
 use crate::window::{Bound, Bounds, Extent, Measure, PaneKind, Seen, Test, WindowKind};
 
 /// A correlation that a rule feeds, and the rule's place among its inputs.
@@ -20,6 +24,15 @@ pub struct Target {
     pub rule: usize,
     /// The input, by position.
     pub input: usize,
+}
+
+/// Where the fields that one input of a correlation needs are among those of its family.
+#[derive(Clone, Debug, Default)]
+pub struct FieldPlaces {
+    /// Those that it groups by.
+    pub group: Vec<usize>,
+    /// Those whose values it looks at.
+    pub values: Vec<usize>,
 }
 
 /// What does not change while rules run.
@@ -34,6 +47,10 @@ pub struct Plan {
     /// Whether a correlation counts the episodes of one below; others look at every event at which the
     /// one below holds.
     pub counts: Vec<bool>,
+    /// Where each rule stands when all are sorted by id.
+    pub order: Vec<u32>,
+    /// By correlation and input.
+    pub places: Vec<Vec<FieldPlaces>>,
     of_detection: Vec<Vec<Target>>,
     of_correlation: Vec<Vec<Target>>,
     detections: HashMap<Arc<str>, usize, RandomState>,
@@ -60,6 +77,8 @@ impl Plan {
             specs: rules.correlations.iter().map(spec).collect(),
             versions: rules.state_versions(),
             counts: rules.correlations.iter().map(counts).collect(),
+            order: order_of(&rules),
+            places: rules.correlations.iter().map(|rule| places(&rules, rule)).collect(),
             of_detection,
             of_correlation,
             detections: detections.map(|(i, r)| (Arc::clone(&r.header.id.0), i)).collect(),
@@ -76,10 +95,44 @@ impl Plan {
         }
     }
 
-    /// The detection rule and the family of those names, by index.
-    pub fn find(&self, rule: &str, family: &str) -> Option<(usize, usize)> {
-        self.detections.get(rule).copied().zip(self.families.get(family).copied())
+    /// A match that comes with names; `None` when the rule or the family is not one of these.
+    pub fn pack(
+        &self,
+        time: Timestamp,
+        (rule, family): (&str, &str),
+        values: &[(Arc<str>, Arc<str>)],
+        buffer: &mut Vec<u8>,
+    ) -> Option<PackedMatch> {
+        let rule = self.detections.get(rule).copied()?;
+        let family = self.families.get(family).copied()?;
+        Some(PackedMatch::new(time, (rule, family), buffer, |buffer| {
+            for name in &self.rules.families[family].names {
+                encode(value_of(values, name).map(|value| &**value), buffer);
+            }
+        }))
     }
+}
+
+fn order_of(rules: &RuleSet) -> Vec<u32> {
+    let id = |rule: &usize| &rules.detections[*rule].header.id;
+    let mut sorted: Vec<usize> = (0..rules.detections.len()).collect();
+    sorted.sort_by(|a, b| id(a).cmp(id(b)));
+    let mut order = vec![0; sorted.len()];
+    for (place, rule) in (0..).zip(sorted) {
+        order[rule] = place;
+    }
+    order
+}
+
+fn places(rules: &RuleSet, rule: &CorrelationRule) -> Vec<FieldPlaces> {
+    let fields = &rules.families[rule.family].fields;
+    // Every field that a member needs is among them.
+    let place = |field: &FieldPath| fields.iter().position(|f| f == field);
+    let places = |input: &Input| FieldPlaces {
+        group: input.group_fields.iter().filter_map(place).collect(),
+        values: rule.kind.fields().iter().filter_map(place).collect(),
+    };
+    rule.inputs.iter().map(places).collect()
 }
 
 /// Whether each episode of a correlation below is one happening, not each event of it.

@@ -24,10 +24,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Match;
+use super::PackedMatch;
 use super::fold::{Fold, FoldOptions};
 use super::plan::Plan;
-use super::value_of;
 use crate::rule::{RuleSet, StateVersion};
 use crate::time::Timestamp;
 use crate::window::{Places, SourceClock, Window};
@@ -37,7 +36,7 @@ pub const SHARDS: u8 = 60;
 
 /// The layout of records: another number, another meaning. Heads and names begin with it; groups have it
 /// in their rule's state version.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 const HEAD: u8 = b'h';
 const NAMES: u8 = b'n';
@@ -142,19 +141,16 @@ fn group_key(version: StateVersion, key: &[u8]) -> Vec<u8> {
 
 /// The shard of a match: by its family and the values of the family's key. FNV-1a, which is the same
 /// everywhere and quick for a few bytes; who chooses values to fill one shard gains nothing by it.
-pub(super) fn shard_of(plan: &Plan, family: usize, event: &Match) -> u8 {
-    let spec = &plan.rules.families[family];
+pub(super) fn shard_of(plan: &Plan, event: &PackedMatch) -> u8 {
+    let family = &plan.rules.families[event.family as usize];
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let mut add = |bytes: &[u8]| {
         for byte in bytes.iter().chain(&[0xff]) {
             hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
         }
     };
-    add(spec.id.as_bytes());
-    for place in &spec.key_places {
-        let value = value_of(&event.values, &spec.names[*place]);
-        add(value.map_or(&[0xff][..], |v| v.as_bytes()));
-    }
+    add(family.id.as_bytes());
+    event.key(family).for_each(|part| add(part.text().map_or(&[0xff][..], str::as_bytes)));
     (hash % u64::from(SHARDS)) as u8
 }
 

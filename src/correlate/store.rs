@@ -4,8 +4,8 @@
 //! too much does not enter, and the caller says so.
 
 use super::groups::{Group, Groups};
-use super::key::Key;
-use super::timers::{Due, Timers};
+use super::packed::Key;
+use super::timers::{Due, Ends, Timers};
 use crate::time::Timestamp;
 use crate::window::{Change, Episode, Happening, Window, WindowKind};
 
@@ -19,6 +19,15 @@ pub struct Spec {
     pub kind: WindowKind,
     /// How long they are, microseconds.
     pub timespan: i64,
+}
+
+/// What a group is looked up by.
+#[derive(Clone, Copy, Debug)]
+pub struct Keyed<'k> {
+    /// Its values, packed.
+    pub bytes: &'k [u8],
+    /// Their [hash](Store::hash).
+    pub hash: u32,
 }
 
 /// What a happening did to its group.
@@ -112,17 +121,17 @@ impl Store {
         rule: usize,
         specs: &[Spec],
         bounds: &Bounds,
-        key: &[u8],
+        key: Keyed<'_>,
         what: &Happening,
         shard: impl FnOnce() -> u8,
     ) -> Option<Applied> {
         let spec = specs.get(rule)?;
-        let known = self.groups[rule].find(key);
+        let known = self.groups[rule].find_keyed(key);
         if known.is_none() && self.is_full(rule, bounds) {
             return None;
         }
         let (group, applied) = self.of(rule, |groups| {
-            let new = || groups.insert(key, shard(), Window::new(&spec.kind));
+            let new = || groups.insert_keyed(key, shard(), Window::new(&spec.kind));
             let group = known.unwrap_or_else(new);
             let applied = groups.change(group, |g| {
                 let before = may_end_within(&spec.kind, &g.window);
@@ -135,6 +144,11 @@ impl Store {
         }
         self.note_change(rule, group);
         applied.map(|(change, before)| Applied { group, change, before })
+    }
+
+    /// A group of a correlation, to be looked up.
+    pub fn keyed<'k>(&self, rule: usize, bytes: &'k [u8]) -> Keyed<'k> {
+        Keyed { bytes, hash: self.hash(rule, bytes) }
     }
 
     /// What a group of a correlation is looked up by.
@@ -178,15 +192,15 @@ impl Store {
     /// Takes out the first group whose end lies before `time`, with what it was.
     pub fn end_before(&mut self, time: Timestamp, specs: &[Spec]) -> Option<(Due, Group)> {
         loop {
-            let Self { timers, groups, .. } = self;
-            let find = |rule: u32, group: u32| end(groups, rule as usize, group, specs);
-            let popped = timers.pop_before(time, find)?;
-            let (rule, group) = (popped.rule as usize, popped.group);
-            match end(&self.groups, rule, group, specs) {
-                Some((later, _)) if later > popped.deadline => self.arm(rule, group, specs),
+            let all = All { groups: &self.groups, specs };
+            let due = self.timers.pop_before(time, &all)?;
+            match all.end(due.rule, due.group) {
+                Some((later, _)) if later > due.deadline => {
+                    self.timers.arm(Due { deadline: later, ..due }, &all);
+                }
                 Some(_) => {
-                    if let Some(group) = self.remove(rule, group) {
-                        return Some((popped, group));
+                    if let Some(group) = self.remove(due.rule as usize, due.group) {
+                        return Some((due, group));
                     }
                 }
                 None => {}
@@ -195,8 +209,9 @@ impl Store {
     }
 
     fn arm(&mut self, rule: usize, group: u32, specs: &[Spec]) {
-        if let Some((deadline, key)) = end(&self.groups, rule, group, specs) {
-            self.timers.arm(rule as u32, group, deadline, || key.clone());
+        let (all, rule) = (All { groups: &self.groups, specs }, rule as u32);
+        if let Some((deadline, _)) = all.end(rule, group) {
+            self.timers.arm(Due { deadline, rule, group }, &all);
         }
     }
 
@@ -270,7 +285,8 @@ impl Store {
         for rule in 0..self.groups.len() {
             let numbers: Vec<u32> = self.groups[rule].iter().map(|(number, _)| number).collect();
             for number in numbers {
-                let Some((deadline, _)) = end(&self.groups, rule, number, specs) else { continue };
+                let all = All { groups: &self.groups, specs };
+                let Some((deadline, _)) = all.end(rule as u32, number) else { continue };
                 let shard = self.groups[rule].get(number).map_or(0, |g| usize::from(g.shard));
                 if happened.get(shard).is_some_and(|w| Some(deadline) < *w) {
                     self.remove(rule, number);
@@ -282,15 +298,18 @@ impl Store {
     }
 }
 
-/// When a group really ends, and its key.
-fn end<'g>(
-    groups: &'g [Groups],
-    rule: usize,
-    group: u32,
-    specs: &[Spec],
-) -> Option<(Timestamp, &'g Key)> {
-    let (found, spec) = (groups.get(rule)?.get(group)?, specs.get(rule)?);
-    Some((found.window.deadline(&spec.kind, spec.timespan), &found.key))
+/// All groups, to be asked when they end.
+struct All<'s> {
+    groups: &'s [Groups],
+    specs: &'s [Spec],
+}
+
+impl Ends for All<'_> {
+    fn end(&self, rule: u32, group: u32) -> Option<(Timestamp, &Key)> {
+        let spec = self.specs.get(rule as usize)?;
+        let found = self.groups.get(rule as usize)?.get(group)?;
+        Some((found.window.deadline(&spec.kind, spec.timespan), &found.key))
+    }
 }
 
 /// Episodes of most windows end with the window; those of a spike may end before.

@@ -4,9 +4,10 @@
 //! the end off, and nobody touches the entry then; when its second comes it is made anew. So an event
 //! costs nothing here, a group a few bytes, and nothing is ever searched for what has expired.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
-use super::key::Key;
+use super::packed::Key;
 use crate::time::Timestamp;
 
 const TICK_MICROS: i64 = 1_000_000;
@@ -14,17 +15,28 @@ const TICK_MICROS: i64 = 1_000_000;
 /// Groups that are looked at together when their second comes.
 const NEAR: usize = 64;
 
-/// A group that ends, and when: ordered by time, then by what is the same everywhere.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A group that ends, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Due {
     /// The last instant of its window.
     pub deadline: Timestamp,
     /// Its correlation.
     pub rule: u32,
-    /// Its values.
-    pub key: Key,
     /// Its number there.
     pub group: u32,
+}
+
+/// When a group of a correlation really ends, and its key.
+pub trait Ends {
+    /// `None` when there is no such group.
+    fn end(&self, rule: u32, group: u32) -> Option<(Timestamp, &Key)>;
+
+    /// The order in which groups end: by time, then by what is the same everywhere.
+    fn order(&self, a: &Due, b: &Due) -> Ordering {
+        let key = |due: &Due| self.end(due.rule, due.group).map(|(_, key)| key);
+        let by_time = a.deadline.cmp(&b.deadline).then(a.rule.cmp(&b.rule));
+        by_time.then_with(|| key(a).cmp(&key(b)))
+    }
 }
 
 /// One entry for every group of every correlation.
@@ -32,8 +44,8 @@ pub struct Due {
 pub struct Timers {
     /// Second → correlation and group.
     ticks: BTreeMap<i64, Vec<(u32, u32)>>,
-    /// Those of seconds that have been opened, in their exact order.
-    open: BTreeSet<Due>,
+    /// Those of seconds that have been opened, the first to end last.
+    open: Vec<Due>,
     /// Seconds before this have been opened.
     opened: i64,
     /// Nothing is due before this.
@@ -43,9 +55,13 @@ pub struct Timers {
 
 impl Default for Timers {
     fn default() -> Self {
-        let (ticks, open) = (BTreeMap::new(), BTreeSet::new());
+        let (ticks, open) = (BTreeMap::new(), Vec::new());
         Self { ticks, open, opened: i64::MIN, next: Timestamp::MAX, len: 0 }
     }
+}
+
+fn start(tick: i64) -> Timestamp {
+    Timestamp(tick.saturating_mul(TICK_MICROS))
 }
 
 impl Timers {
@@ -54,72 +70,71 @@ impl Timers {
         self.len
     }
 
-    /// Adds the entry of a group of a correlation that ends then; its key is only asked for when the
-    /// exact order matters by now.
-    pub fn arm(&mut self, rule: u32, group: u32, deadline: Timestamp, key: impl FnOnce() -> Key) {
+    /// Adds the entry of a group of a correlation that ends then.
+    pub fn arm(&mut self, due: Due, groups: &impl Ends) {
         self.len += 1;
-        let tick = deadline.0.div_euclid(TICK_MICROS);
+        let tick = due.deadline.0.div_euclid(TICK_MICROS);
         if tick < self.opened {
-            self.next = self.next.min(deadline);
-            self.open.insert(Due { deadline, rule, key: key(), group });
+            self.next = self.next.min(due.deadline);
+            let later = |other: &Due| groups.order(other, &due) == Ordering::Greater;
+            self.open.insert(self.open.partition_point(later), due);
         } else {
-            self.next = self.next.min(Timestamp(tick.saturating_mul(TICK_MICROS)));
-            self.ticks.entry(tick).or_default().push((rule, group));
+            self.next = self.next.min(start(tick));
+            self.ticks.entry(tick).or_default().push((due.rule, due.group));
         }
     }
 
-    /// Takes out the first that ends before `time`. `find` says when a group really ends, and its key.
-    pub fn pop_before<'k>(
-        &mut self,
-        time: Timestamp,
-        find: impl Fn(u32, u32) -> Option<(Timestamp, &'k Key)>,
-    ) -> Option<Due> {
+    /// Takes out the first that ends before `time`.
+    pub fn pop_before(&mut self, time: Timestamp, groups: &impl Ends) -> Option<Due> {
         while self.next < time {
             let first = self.ticks.first_key_value().map(|(tick, _)| *tick);
-            let start = |tick: i64| Timestamp(tick.saturating_mul(TICK_MICROS));
-            let due = self.open.first().map(|d| d.deadline);
-            match first {
-                Some(tick) if start(tick) < time && due.is_none_or(|d| start(tick) <= d) => {
-                    self.open_tick(tick, &find);
-                }
-                _ => {
-                    let is_due = due.is_some_and(|deadline| deadline < time);
-                    let due = if is_due { self.open.pop_first() } else { None };
-                    self.look_ahead();
-                    self.len -= usize::from(due.is_some());
-                    return due;
-                }
+            let due = self.open.last().map(|due| due.deadline);
+            if let Some(tick) = first.filter(|tick| start(*tick) < time)
+                && due.is_none_or(|due| start(tick) <= due)
+            {
+                self.open_tick(tick, groups);
+                self.look_ahead();
+                continue;
             }
+            let due = self.open.pop_if(|due| due.deadline < time);
             self.look_ahead();
+            self.len -= usize::from(due.is_some());
+            return due;
         }
         None
     }
 
-    fn open_tick<'k>(
-        &mut self,
-        tick: i64,
-        find: &impl Fn(u32, u32) -> Option<(Timestamp, &'k Key)>,
-    ) {
+    /// Puts those of a second that end in it in their order, and the others off.
+    fn open_tick(&mut self, tick: i64, groups: &impl Ends) {
         self.opened = tick.saturating_add(1);
         let entries = self.ticks.remove(&tick).unwrap_or_default();
+        let mut ending = Vec::new();
         for chunk in entries.chunks(NEAR) {
             // All at once, so that they wait for memory together.
-            let deadline = |(rule, group): &(u32, u32)| find(*rule, *group).map(|(t, _)| t);
-            std::hint::black_box(chunk.iter().filter_map(deadline).max());
-            for (rule, group) in chunk {
-                self.len -= 1;
-                if let Some((deadline, key)) = find(*rule, *group) {
-                    self.arm(*rule, *group, deadline, || key.clone());
+            let deadline = |(rule, group): &(u32, u32)| groups.end(*rule, *group).map(|(t, _)| t);
+            let mut deadlines = [None; NEAR];
+            deadlines.iter_mut().zip(chunk).for_each(|(to, entry)| *to = deadline(entry));
+            for (deadline, (rule, group)) in deadlines.into_iter().zip(chunk) {
+                let (Some(deadline), rule, group) = (deadline, *rule, *group) else {
+                    self.len -= 1;
+                    continue;
+                };
+                let due = Due { deadline, rule, group };
+                if deadline.0.div_euclid(TICK_MICROS) < self.opened {
+                    ending.push(due);
+                } else {
+                    self.len -= 1;
+                    self.arm(due, groups);
                 }
             }
         }
+        self.open.append(&mut ending);
+        self.open.sort_unstable_by(|a, b| groups.order(b, a));
     }
 
     fn look_ahead(&mut self) {
-        let tick = self.ticks.first_key_value();
-        let tick = tick.map(|(tick, _)| Timestamp(tick.saturating_mul(TICK_MICROS)));
-        let open = self.open.first().map(|d| d.deadline);
-        let first = tick.into_iter().chain(open).min();
-        self.next = first.unwrap_or(Timestamp::MAX);
+        let tick = self.ticks.first_key_value().map(|(tick, _)| start(*tick));
+        let open = self.open.last().map(|due| due.deadline);
+        self.next = tick.into_iter().chain(open).min().unwrap_or(Timestamp::MAX);
     }
 }

@@ -2,19 +2,54 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 
-use super::Match;
-use crate::ids::Coordinate;
+use super::PackedMatch;
 use crate::time::Timestamp;
+use crate::window::{Place, Places};
 
 /// Length of a bucket, microseconds.
 const BUCKET_MICROS: i64 = 1_000_000;
 
+/// A match, and where its record lies.
+#[derive(Clone, Debug)]
+pub struct Waits {
+    /// Where.
+    pub at: Place,
+    /// The match.
+    pub event: PackedMatch,
+}
+
+/// What puts matches in order.
+#[derive(Clone, Copy)]
+pub struct Order<'o> {
+    /// The names of the partitions that their records lie in.
+    pub places: &'o Places,
+    /// Where each rule stands when all are sorted by id.
+    pub rules: &'o [u32],
+}
+
+impl Order<'_> {
+    /// By time and place; what is of one event is told apart by rule. Families have nothing to do with each
+    /// other, so they stay in the order in which they come.
+    fn rank(&self, a: &Waits, b: &Waits) -> Ordering {
+        let rule = |w: &Waits| self.rules.get(w.event.rule as usize);
+        a.event
+            .time
+            .cmp(&b.event.time)
+            .then_with(|| self.places.rank(a.at, b.at))
+            .then_with(|| rule(a).cmp(&rule(b)))
+    }
+
+    /// Whether both are of one event and rule. Of places that could not be kept nobody can say.
+    fn is_same(&self, a: &Waits, b: &Waits) -> bool {
+        self.rank(a, b) == Ordering::Equal && a.at.is_known()
+    }
+}
+
 /// Matches of one second.
 #[derive(Clone, Debug, Default)]
 struct Bucket {
-    events: VecDeque<Match>,
+    events: VecDeque<Waits>,
     /// Whether one came before another that belongs before it.
     mixed: bool,
     /// Where the first that was put in stands in the log.
@@ -36,49 +71,56 @@ impl Waiting {
     }
 
     /// Adds a match that stands in the log at `offset`.
-    pub fn push(&mut self, event: Match, offset: i64) {
-        let bucket = self.buckets.entry(event.time.0.div_euclid(BUCKET_MICROS)).or_default();
+    pub fn push(&mut self, event: Waits, offset: i64, order: &Order<'_>) {
+        let second = event.event.time.0.div_euclid(BUCKET_MICROS);
+        let bucket = self.buckets.entry(second).or_default();
         if bucket.events.is_empty() {
             bucket.oldest = offset;
         }
         let last = bucket.events.back();
-        bucket.mixed |= last.is_some_and(|last| rank(last, &event) == Ordering::Greater);
+        bucket.mixed |= last.is_some_and(|last| order.rank(last, &event) == Ordering::Greater);
         bucket.events.push_back(event);
         self.len += 1;
     }
 
-    /// Takes out the first of those before `time`, in the order of event time, then of place, which is
-    /// the same wherever and in whatever order matches arrive. A match that came twice is there once; how
-    /// often that was is added to `duplicates`.
-    pub fn pop_before(&mut self, time: Timestamp, duplicates: &mut u64) -> Option<Match> {
-        let mut entry = self.buckets.first_entry()?;
-        let bucket = entry.get_mut();
-        if bucket.mixed && bucket.events.iter().any(|m| m.time < time) {
-            bucket.events.make_contiguous().sort_by(rank);
-            bucket.mixed = false;
-        }
-        let first = bucket.events.pop_front_if(|m| m.time < time)?;
-        self.len -= 1;
-        let mut at = 0;
-        while bucket.events.get(at).is_some_and(|m| rank(m, &first) == Ordering::Equal) {
-            if bucket.events[at].family == first.family {
-                bucket.events.remove(at);
-                *duplicates += 1;
-                self.len -= 1;
-            } else {
-                at += 1;
+    /// Takes out so many of those before `time`, in the order of event time, then of place, which is the same
+    /// wherever and in whatever order matches arrive. A match that came twice is there once; how often that
+    /// was is added to `duplicates`.
+    pub fn pop_before(
+        &mut self,
+        time: Timestamp,
+        most: usize,
+        order: &Order<'_>,
+        duplicates: &mut u64,
+        out: &mut Vec<Waits>,
+    ) {
+        while out.len() < most {
+            let Some(mut entry) = self.buckets.first_entry() else { return };
+            let bucket = entry.get_mut();
+            if bucket.mixed && bucket.events.iter().any(|w| w.event.time < time) {
+                bucket.events.make_contiguous().sort_by(|a, b| order.rank(a, b));
+                bucket.mixed = false;
             }
-        }
-        if bucket.events.is_empty() {
+            let before = bucket.events.len();
+            while out.len() < most
+                && let Some(first) = bucket.events.pop_front_if(|w| w.event.time < time)
+            {
+                *duplicates += take_same(&mut bucket.events, &first, order);
+                out.push(first);
+            }
+            let after = bucket.events.len();
+            self.len -= before - after;
+            if after > 0 {
+                return;
+            }
             entry.remove();
         }
-        Some(first)
     }
 
     /// The earliest time at which one waits.
     pub fn earliest(&self) -> Option<Timestamp> {
         let (_, first) = self.buckets.first_key_value()?;
-        first.events.iter().map(|m| m.time).min()
+        first.events.iter().map(|w| w.event.time).min()
     }
 
     /// From where in the log on all that wait can be read again; it may be a little before the first.
@@ -87,22 +129,16 @@ impl Waiting {
     }
 }
 
-/// By time and place; what is of one event is told apart by rule. Families have nothing to do with each
-/// other, so they stay in the order in which they come.
-fn rank(a: &Match, b: &Match) -> Ordering {
-    a.time
-        .cmp(&b.time)
-        .then_with(|| order_of_places(&a.at, &b.at))
-        .then_with(|| order_of_names(&a.rule.0, &b.rule.0))
-}
-
-fn order_of_places(a: &Coordinate, b: &Coordinate) -> Ordering {
-    order_of_names(&a.topic, &b.topic)
-        .then_with(|| a.partition.cmp(&b.partition))
-        .then_with(|| a.offset.cmp(&b.offset))
-}
-
-/// Names are mostly one and the same text.
-fn order_of_names(a: &Arc<str>, b: &Arc<str>) -> Ordering {
-    if Arc::ptr_eq(a, b) { Ordering::Equal } else { a.cmp(b) }
+/// Takes out those at the front that are `first` again; says how many that were.
+fn take_same(events: &mut VecDeque<Waits>, first: &Waits, order: &Order<'_>) -> u64 {
+    let (mut at, mut same) = (0, 0);
+    while events.get(at).is_some_and(|other| order.is_same(other, first)) {
+        if events[at].event.family == first.event.family {
+            events.remove(at);
+            same += 1;
+        } else {
+            at += 1;
+        }
+    }
+    same
 }

@@ -13,9 +13,10 @@ use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
 
 use super::Message;
-use crate::correlate::Match;
+use crate::correlate::{Match, PackedMatch};
 use crate::ids::{Coordinate, RuleId};
 use crate::limits::{BUNDLE_MATCHES_MAX, GATHERED_MATCHES_MAX};
+use crate::rule::RuleSet;
 use crate::time::Timestamp;
 
 /// Matches of one source partition, rule and family with the same values.
@@ -43,14 +44,20 @@ pub struct Bundle {
 
 impl Bundle {
     /// The matches again, in their order.
-    pub fn matches(self) -> impl Iterator<Item = Match> {
-        let Self { topic, partition, family, rule, values, steps } = self;
+    pub fn matches(&self) -> impl Iterator<Item = Match> {
+        self.places().map(|(time, at)| {
+            let (family, rule) = (Arc::clone(&self.family), self.rule.clone());
+            Match { time, at, family, rule, values: self.values.clone() }
+        })
+    }
+
+    /// Time and place of each match.
+    pub fn places(&self) -> impl Iterator<Item = (Timestamp, Coordinate)> {
         let (mut time, mut offset) = (0_i64, 0_i64);
-        steps.into_iter().map(move |(later, further)| {
-            (time, offset) = (time.wrapping_add(later), offset.wrapping_add(further));
-            let at = Coordinate { topic: Arc::clone(&topic), partition, offset };
-            let (family, rule, values) = (Arc::clone(&family), rule.clone(), values.clone());
-            Match { time: Timestamp(time), at, family, rule, values }
+        self.steps.iter().map(move |(later, further)| {
+            (time, offset) = (time.wrapping_add(*later), offset.wrapping_add(*further));
+            let topic = Arc::clone(&self.topic);
+            (Timestamp(time), Coordinate { topic, partition: self.partition, offset })
         })
     }
 }
@@ -59,14 +66,33 @@ impl Bundle {
 struct Growing {
     hash: u64,
     target: i32,
-    bundle: Bundle,
+    topic: Arc<str>,
+    partition: i32,
+    /// The first of its matches.
+    first: PackedMatch,
+    steps: Vec<(i64, i64)>,
     time: i64,
     offset: i64,
 }
 
+impl Growing {
+    fn bundle(self, rules: &RuleSet) -> Bundle {
+        let Self { topic, partition, first, steps, .. } = self;
+        let family = &rules.families[first.family as usize];
+        Bundle {
+            topic,
+            partition,
+            family: Arc::clone(&family.id),
+            rule: rules.detections[first.rule as usize].header.id.clone(),
+            values: first.named(family),
+            steps,
+        }
+    }
+}
+
 /// Gathers matches until they are sent.
-#[derive(Default)]
 pub struct Bundles {
+    rules: Arc<RuleSet>,
     /// In the order in which they began.
     growing: Vec<Growing>,
     index: HashTable<usize>,
@@ -75,6 +101,12 @@ pub struct Bundles {
 }
 
 impl Bundles {
+    /// Of matches of these rules.
+    pub fn new(rules: Arc<RuleSet>) -> Self {
+        let (growing, index, hasher) = (Vec::new(), HashTable::new(), RandomState::default());
+        Self { rules, growing, index, hasher, len: 0 }
+    }
+
     /// How many matches are gathered.
     pub fn gathered(&self) -> usize {
         self.len
@@ -85,37 +117,44 @@ impl Bundles {
         self.len >= GATHERED_MATCHES_MAX
     }
 
-    /// Adds a match that goes to partition `target` of the matches topic.
-    pub fn add(&mut self, event: Match, target: i32) {
-        let Match { time, at, family, rule, values } = event;
-        let hash = self.hasher.hash_one((&at.topic, at.partition, &family, &rule, &values));
+    /// Adds the match of a record, which goes to one of so many partitions of the matches topic.
+    pub fn add(&mut self, event: PackedMatch, at: &Coordinate, partitions: i32) {
+        let (time, values) = (event.time.0, event.values());
+        let hash = self.hasher.hash_one((at.partition, event.family, event.rule, values));
         let growing = &self.growing;
         let same = |i: &usize| {
-            let Growing { hash: other, bundle, .. } = &growing[*i];
+            let Growing { hash: other, topic, partition, first, steps, .. } = &growing[*i];
             *other == hash
-                && bundle.steps.len() < BUNDLE_MATCHES_MAX
-                && (bundle.partition, &bundle.topic) == (at.partition, &at.topic)
-                && (&bundle.family, &bundle.rule, &bundle.values) == (&family, &rule, &values)
+                && steps.len() < BUNDLE_MATCHES_MAX
+                && (*partition, &**topic) == (at.partition, &*at.topic)
+                && (first.family, first.rule) == (event.family, event.rule)
+                && first.values() == values
         };
         let found = self.index.find(hash, same).copied();
         let number = found.unwrap_or_else(|| {
-            let (topic, partition) = (at.topic, at.partition);
-            let bundle = Bundle { topic, partition, family, rule, values, steps: Vec::new() };
-            self.growing.push(Growing { hash, target, bundle, time: 0, offset: 0 });
+            let target = event.partition(&self.rules.families[event.family as usize], partitions);
+            let (topic, partition) = (Arc::clone(&at.topic), at.partition);
+            let (steps, first) = (Vec::new(), event);
+            let (time, offset) = (0, 0);
+            let new = Growing { hash, target, topic, partition, first, steps, time, offset };
+            self.growing.push(new);
             let number = self.growing.len() - 1;
             self.index.insert_unique(hash, number, |i| self.growing[*i].hash);
             number
         });
-        let Growing { bundle, time: last, offset, .. } = &mut self.growing[number];
-        bundle.steps.push((time.0.wrapping_sub(*last), at.offset.wrapping_sub(*offset)));
-        (*last, *offset) = (time.0, at.offset);
+        let Growing { steps, time: last, offset, .. } = &mut self.growing[number];
+        steps.push((time.wrapping_sub(*last), at.offset.wrapping_sub(*offset)));
+        (*last, *offset) = (time, at.offset);
         self.len += 1;
     }
 
     /// Takes out all of them with the partitions that they go to. One that is alone is a plain match.
-    pub fn take(&mut self) -> impl Iterator<Item = (i32, Message)> {
+    pub fn take(&mut self) -> impl Iterator<Item = (i32, Message)> + use<> {
         (self.index, self.len) = (HashTable::new(), 0);
-        let message = |Growing { target, bundle, .. }| {
+        let rules = Arc::clone(&self.rules);
+        let message = move |growing: Growing| {
+            let target = growing.target;
+            let bundle = growing.bundle(&rules);
             let message = match bundle.steps.len() {
                 1 => bundle.matches().next().map(Message::Match),
                 _ => Some(Message::Bundle(bundle)),
@@ -127,39 +166,68 @@ impl Bundles {
 
     /// Throws all of them away.
     pub fn clear(&mut self) {
-        self.take().for_each(drop);
+        (self.index, self.len) = (HashTable::new(), 0);
+        self.growing.clear();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::correlate::encode;
 
-    fn event(rule: &str, user: &str, time: i64, offset: i64) -> Match {
+    const RULES: &str = "title: A
+name: a
+logsource: {product: x}
+detection: {s: {k: a}, condition: s}
+---
+title: B
+name: b
+logsource: {product: x}
+detection: {s: {k: b}, condition: s}
+---
+title: Many
+correlation:
+  type: event_count
+  rules: [a, b]
+  group-by: [user]
+  timespan: 5s
+  condition: {gte: 4}
+";
+
+    fn rules() -> Arc<RuleSet> {
+        let file: Arc<str> = "r.yml".into();
+        let (rules, _) = RuleSet::compile([(&file, RULES)]);
+        assert_eq!((rules.detections.len(), rules.families.len()), (2, 1));
+        Arc::new(rules)
+    }
+
+    fn event(rule: usize, user: &str, time: i64, offset: i64) -> (PackedMatch, Coordinate) {
         let at = Coordinate { topic: "t".into(), partition: (offset % 2) as i32, offset };
-        let values = vec![("user".into(), user.into())];
-        Match { time: Timestamp(time), at, family: "f".into(), rule: RuleId(rule.into()), values }
+        let user = |buffer: &mut Vec<u8>| encode(Some(user), buffer);
+        (PackedMatch::new(Timestamp(time), (rule, 0), &mut Vec::new(), user), at)
     }
 
     #[test]
     fn matches_come_out_as_they_went_in_and_alike_ones_together() {
-        let mut bundles = Bundles::default();
+        let rules = rules();
+        let mut bundles = Bundles::new(Arc::clone(&rules));
         let mut all = Vec::new();
         for n in 0..1_000 {
-            let rule = ["a", "b"][(n / 3 % 2) as usize];
             let time = [5, -7, i64::MAX, 0][(n % 4) as usize];
-            all.push(event(rule, &format!("u{}", n % 5), time, n));
+            all.push(event((n / 3 % 2) as usize, &format!("u{}", n % 5), time, n));
         }
-        all.push(event("a", "alone", 3, 2_000));
-        all.iter().for_each(|e| bundles.add(e.clone(), 7));
+        all.push(event(0, "alone", 3, 2_000));
+        all.iter().for_each(|(e, at)| bundles.add(e.clone(), at, 1));
         assert_eq!(bundles.gathered(), all.len());
         let messages: Vec<(i32, Message)> = bundles.take().collect();
+        let all: Vec<Match> = all.into_iter().map(|(e, at)| e.unpack(&rules, at)).collect();
         // Two rules, five users and two partitions, and the one that is alone.
         assert_eq!((messages.len(), bundles.gathered()), (21, 0));
-        assert!(matches!(&messages[20], (7, Message::Match(e)) if *e == all[1_000]));
+        assert!(matches!(&messages[20], (0, Message::Match(e)) if *e == all[1_000]));
         let mut again = Vec::new();
         for (target, message) in messages {
-            assert_eq!(target, 7);
+            assert_eq!(target, 0);
             let bytes = message.encode();
             match Message::decode(&bytes).expect("a message") {
                 Message::Match(event) => again.push(event),
@@ -173,10 +241,11 @@ mod tests {
 
     #[test]
     fn a_bundle_and_all_that_is_gathered_are_bounded() {
-        let mut bundles = Bundles::default();
+        let mut bundles = Bundles::new(rules());
         let mut n = 0;
         while !bundles.is_full() {
-            bundles.add(event("a", "u", n, 2 * n), 0);
+            let (event, at) = event(0, "u", n, 2 * n);
+            bundles.add(event, &at, 1);
             n += 1;
         }
         assert_eq!(bundles.gathered(), GATHERED_MATCHES_MAX);

@@ -6,9 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Bundle;
 use crate::alert::{self, Alert};
-use crate::correlate::{
-    Finding, Fold, FoldOptions, Match, Offered, Replay, Standpoint, StateRecord,
-};
+use crate::correlate::{Finding, Fold, FoldOptions, Match, Replay, Standpoint, StateRecord};
 use crate::rule::RuleSet;
 use crate::time::Timestamp;
 use crate::window::{Progress, SourceClock};
@@ -120,8 +118,12 @@ impl Correlate {
     pub fn record(&mut self, offset: i64, message: Message, out: &mut CorrelateOutput) {
         self.fold.stand_at(offset);
         match message {
-            Message::Match(event) => self.offer(offset, event, out),
-            Message::Bundle(bundle) => bundle.matches().for_each(|m| self.offer(offset, m, out)),
+            Message::Match(event) if offset < self.again_until => self.fold.offer_again(&event),
+            Message::Match(event) => {
+                let offered = self.fold.offer(event, &mut self.findings);
+                out.late.extend(offered.late());
+            }
+            Message::Bundle(bundle) => self.bundle(offset, &bundle, out),
             Message::Marker(_) if offset < self.again_until => {}
             Message::Marker(marker) => {
                 self.clock.expect(&marker.topics);
@@ -141,11 +143,21 @@ impl Correlate {
         out.alerts.extend(full.iter().map(|o| alert::of_overflow(rules, o)));
     }
 
-    fn offer(&mut self, offset: i64, event: Match, out: &mut CorrelateOutput) {
+    /// Takes the matches of a bundle, of which all but time and place is the same.
+    fn bundle(&mut self, offset: i64, bundle: &Bundle, out: &mut CorrelateOutput) {
         if offset < self.again_until {
-            self.fold.offer_again(event);
-        } else if let Offered::Late(event) = self.fold.offer(event, &mut self.findings) {
-            out.late.push(event);
+            return bundle.matches().for_each(|event| self.fold.offer_again(&event));
+        }
+        let Self { fold, findings, .. } = self;
+        let Some(packed) = fold.pack(Timestamp(0), &bundle.rule, &bundle.family, &bundle.values)
+        else {
+            return out
+                .late
+                .extend(bundle.matches().filter_map(|m| fold.offer(m, findings).late()));
+        };
+        for (time, at) in bundle.places() {
+            let offered = fold.offer_packed(packed.at_time(time), &at, findings);
+            out.late.extend(offered.late());
         }
     }
 

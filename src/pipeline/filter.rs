@@ -1,11 +1,13 @@
 //! The first stage: record → event → detections → alerts and matches.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::slice;
 use std::sync::Arc;
 
 use super::undecoded::Undecoded;
 use crate::alert::{Alert, Decoded, Exhibit, Templates};
-use crate::correlate::Match;
+use crate::correlate::{PackedMatch, encode};
 use crate::decode::{Decoder, Format, Read, Reader, Reject, RejectCode};
 use crate::detect::{Engine, PlanId};
 use crate::event::FieldPath;
@@ -41,17 +43,6 @@ pub struct Rejected {
     pub reject: Reject,
     /// Its payload, `None` when it had none.
     pub payload: Option<Vec<u8>>,
-}
-
-/// A match and the key that decides its partition.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Routed {
-    /// Whether it may be bundled with others of its group.
-    pub is_alike: bool,
-    /// Family and values of the family's key.
-    pub key: Vec<Arc<str>>,
-    /// The match.
-    pub event: Match,
 }
 
 /// One rule matched one event.
@@ -93,14 +84,16 @@ pub struct Counts {
 pub struct FilterOutput {
     /// Alerts of rules that need nothing else.
     pub alerts: Vec<Alert>,
-    /// Matches for the second stage.
-    pub matches: Vec<Routed>,
+    /// Matches for the second stage, of records whose place the caller knows.
+    pub matches: Vec<PackedMatch>,
     /// Records for the dead-letter topic.
     pub rejects: Vec<Rejected>,
     /// Every detection, also of rules that only feed correlations.
     pub detections: Vec<Detected>,
     /// The account.
     pub counts: Counts,
+    /// Where the values of a match are put together.
+    buffer: Vec<u8>,
 }
 
 /// The first stage for one kind of source. It keeps no state between records but what makes it fast.
@@ -275,7 +268,7 @@ impl Outputs<'_> {
             let changed = rule.changed(self.view);
             for &family in changed.map_or(&rule.families, |v| &v.families) {
                 if let Some(time) = time {
-                    route(self.rules, (index, changed), family, event, (time, record.at), out);
+                    feed(self.rules, (index, changed), family, event, time, out);
                 }
             }
         }
@@ -284,48 +277,37 @@ impl Outputs<'_> {
 
 /// Makes the match that a family gets; without the family's key it could feed none of its members. A
 /// pipeline may have said which event fields hold the family's: the match has the names of the family.
-fn route(
+fn feed(
     rules: &RuleSet,
     (index, changed): (usize, Option<&RuleView>),
     family: usize,
     event: &impl Exhibit,
-    (time, at): (Timestamp, &Coordinate),
+    time: Timestamp,
     out: &mut FilterOutput,
 ) {
     let spec = &rules.families[family];
-    let value = |field: &FieldPath| {
-        let holders = changed.map_or_else(|| std::slice::from_ref(field), |v| v.holders(field));
-        holders.iter().find_map(|holder| event.text(holder)).map(|t| bounded(&t))
-    };
-    let values: Vec<Option<Arc<str>>> = spec.fields.iter().map(value).collect();
-    // Not the text of any value, so that what has none is apart.
-    let none = || spec.null_group.then(|| Arc::from("\0"));
-    let part = |place: &usize| values[*place].clone().or_else(none);
-    let mut key = vec![Arc::clone(&spec.id)];
-    key.extend(spec.key_places.iter().filter_map(part));
-    if key.len() <= spec.key_places.len() {
+    let matched = PackedMatch::new(time, (index, family), &mut out.buffer, |buffer| {
+        for field in &spec.fields {
+            let holders = changed.map_or_else(|| slice::from_ref(field), |v| v.holders(field));
+            let text = holders.iter().find_map(|holder| event.text(holder));
+            encode(text.as_deref().map(bounded).as_deref(), buffer);
+        }
+    });
+    if !spec.null_group && matched.key(spec).any(|part| !part.is_some()) {
         for member in &spec.members {
             *out.counts.missing_field.entry(*member).or_default() += 1;
         }
         return;
     }
-    let named = |(name, value): (&Arc<str>, Option<Arc<str>>)| Some((Arc::clone(name), value?));
-    let event = Match {
-        time,
-        at: at.clone(),
-        family: Arc::clone(&spec.id),
-        rule: rules.detections[index].header.id.clone(),
-        values: spec.names.iter().zip(values).filter_map(named).collect(),
-    };
-    out.matches.push(Routed { is_alike: spec.is_alike, key, event });
+    out.matches.push(matched);
 }
 
 /// A value short enough for keys and alerts: what is too long is cut, and told apart by its hash.
-fn bounded(text: &str) -> Arc<str> {
+fn bounded(text: &str) -> Cow<'_, str> {
     if text.len() <= GROUP_VALUE_BYTES_MAX {
-        return Arc::from(text);
+        return Cow::Borrowed(text);
     }
     let end = text.floor_char_boundary(GROUP_VALUE_BYTES_MAX);
     let hash = hex(&stable_hash(&[text.as_bytes()]));
-    format!("{}… ({} bytes, {hash})", &text[..end], text.len()).into()
+    Cow::Owned(format!("{}… ({} bytes, {hash})", &text[..end], text.len()))
 }

@@ -14,5 +14,5 @@ mod unfed;
 
 pub use bundle::{Bundle, Bundles};
 pub use correlate::{Correlate, CorrelateOutput, Marker, Message, Progressed};
-pub use filter::{Counts, Detected, Filter, FilterOutput, Record, Rejected, Routed};
+pub use filter::{Counts, Detected, Filter, FilterOutput, Record, Rejected};
 pub use unfed::{Unfed, unfed};

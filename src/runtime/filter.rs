@@ -9,7 +9,7 @@ use crate::alert::{self, Gap};
 use crate::bus::{self, BusError, Outbox, Outgoing, Place, Stats};
 use crate::config::Start;
 use crate::decode::Decoder;
-use crate::ids::{Coordinate, partition_of};
+use crate::ids::Coordinate;
 use crate::limits::FRONTIER_RECORDS;
 use crate::pipeline::{Bundles, Filter, FilterOutput, Marker, Message, Progressed, Record};
 use crate::sink::{send_alert, send_reject};
@@ -74,24 +74,29 @@ struct Found {
 
 impl Found {
     /// Sends what the last record of a source brought about; true if that was anything.
-    fn flush(&mut self, spec: &SourceSpec, out: &mut impl Outbox) -> Result<bool, BusError> {
+    fn flush(
+        &mut self,
+        spec: &SourceSpec,
+        at: &Coordinate,
+        out: &mut impl Outbox,
+    ) -> Result<bool, BusError> {
         let output = &mut self.output;
         if output.alerts.is_empty() && output.matches.is_empty() && output.rejects.is_empty() {
             return Ok(false);
         }
-        let Shared { topics, metrics, matches_partitions, .. } = &*self.shared;
+        let Shared { rules, topics, metrics, matches_partitions, .. } = &*self.shared;
         for alert in output.alerts.drain(..) {
             send_alert(out, &topics.alerts, &alert)?;
             self.unreported.alert(&alert);
         }
-        for routed in output.matches.drain(..) {
-            let key: Vec<&[u8]> = routed.key.iter().map(|k| k.as_bytes()).collect();
-            let partition = partition_of(&key, *matches_partitions);
-            if routed.is_alike {
-                self.bundles.add(routed.event, partition);
+        for event in output.matches.drain(..) {
+            let family = &rules.families[event.family as usize];
+            if family.is_alike {
+                self.bundles.add(event, at, *matches_partitions);
                 continue;
             }
-            let value = Message::Match(routed.event).encode();
+            let partition = event.partition(family, *matches_partitions);
+            let value = Message::Match(event.unpack(rules, at.clone())).encode();
             send_to(out, &topics.matches, partition, &value)?;
         }
         for rejected in output.rejects.drain(..) {
@@ -138,7 +143,7 @@ impl FilterStage {
             found: Found {
                 shared: Arc::clone(shared),
                 output: FilterOutput::default(),
-                bundles: Bundles::default(),
+                bundles: Bundles::new(Arc::clone(&shared.rules)),
                 unreported: Unreported::default(),
             },
             marked_at: Timestamp::MIN,
@@ -289,7 +294,7 @@ impl Stage for FilterStage {
             source.skewed += u64::from(skewed);
             source.read.0 += 1;
             source.read.1 += payload.map_or(0, <[u8]>::len) as u64;
-            if self.found.flush(&source.spec, out)? && out.is_full() {
+            if self.found.flush(&source.spec, &at, out)? && out.is_full() {
                 break;
             }
         }

@@ -128,7 +128,7 @@ pub enum Window {
     /// See [`WindowKind::Count`].
     Count(CountWindow),
     /// See [`WindowKind::Distinct`].
-    Distinct(Box<DistinctWindow>),
+    Distinct(DistinctWindow),
     /// See [`WindowKind::Sum`].
     Sum(Box<SumWindow>),
     /// See [`WindowKind::Temporal`].
@@ -146,7 +146,7 @@ impl Window {
     pub fn new(kind: &WindowKind) -> Self {
         match kind {
             WindowKind::Count { .. } => Self::Count(CountWindow::default()),
-            WindowKind::Distinct { .. } => Self::Distinct(Box::default()),
+            WindowKind::Distinct { .. } => Self::Distinct(DistinctWindow::default()),
             WindowKind::Sum(_) => Self::Sum(Box::default()),
             WindowKind::Temporal(_) => Self::Temporal(TemporalWindow::default()),
             WindowKind::Ordered { inputs } => Self::Ordered(Box::new(OrderedWindow::new(*inputs))),
@@ -175,7 +175,7 @@ impl Window {
     pub fn episode(&self) -> Option<&Episode> {
         match self {
             Self::Count(w) => w.episode.as_deref(),
-            Self::Distinct(w) => w.episode.as_deref(),
+            Self::Distinct(w) => w.episode(),
             Self::Sum(w) => w.episode.as_deref(),
             Self::Temporal(w) => w.episode.as_deref(),
             Self::Ordered(w) => w.episode.as_deref(),
@@ -188,7 +188,7 @@ impl Window {
     pub fn episode_mut(&mut self) -> Option<&mut Episode> {
         match self {
             Self::Count(w) => w.episode.as_deref_mut(),
-            Self::Distinct(w) => w.episode.as_deref_mut(),
+            Self::Distinct(w) => w.episode_mut(),
             Self::Sum(w) => w.episode.as_deref_mut(),
             Self::Temporal(w) => w.episode.as_deref_mut(),
             Self::Ordered(w) => w.episode.as_deref_mut(),
@@ -263,7 +263,7 @@ impl Window {
     pub fn bytes(&self) -> usize {
         match self {
             Self::Count(w) => w.bytes(),
-            Self::Distinct(w) => size_of::<DistinctWindow>() + w.bytes(),
+            Self::Distinct(w) => w.bytes(),
             Self::Sum(w) => size_of::<SumWindow>() + w.bytes(),
             Self::Temporal(w) => w.bytes(),
             Self::Ordered(w) => size_of::<OrderedWindow>() + w.bytes(),

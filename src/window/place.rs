@@ -4,6 +4,7 @@
 //! partition and the offset in eight bytes. The numbers are given in the order in which partitions
 //! come up; nothing that is decided depends on them.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -21,6 +22,9 @@ const NAMES_MAX: usize = u16::MAX as usize;
 pub struct Place(u64);
 
 impl Place {
+    /// That of a record whose place could not be kept.
+    pub const UNKNOWN: Self = Self(u64::MAX);
+
     /// Whether both are of one partition.
     pub fn same_partition(self, other: Self) -> bool {
         self.0 >> OFFSET_BITS == other.0 >> OFFSET_BITS
@@ -29,6 +33,11 @@ impl Place {
     /// The offset, as far as it could be kept.
     pub fn offset(self) -> u64 {
         self.0 & ((1 << OFFSET_BITS) - 1)
+    }
+
+    /// Whether it is that of a record; of some it could not be kept.
+    pub fn is_known(self) -> bool {
+        (self.0 >> OFFSET_BITS) as usize != NAMES_MAX
     }
 
     /// The high and low half.
@@ -65,7 +74,7 @@ impl Places {
             Ok(offset) if offset >> OFFSET_BITS == 0 => {
                 Place(u64::from(number) << OFFSET_BITS | offset)
             }
-            _ => Place(u64::MAX),
+            _ => Place::UNKNOWN,
         }
     }
 
@@ -89,6 +98,13 @@ impl Places {
         let (topic, partition) = self.names.get((place.0 >> OFFSET_BITS) as usize)?;
         let offset = place.offset() as i64;
         Some(Coordinate { topic: Arc::clone(topic), partition: *partition, offset })
+    }
+
+    /// The order of records by topic, partition and offset, whatever the numbers.
+    pub fn rank(&self, a: Place, b: Place) -> Ordering {
+        let name = |place: Place| self.names.get((place.0 >> OFFSET_BITS) as usize);
+        let partitions = if a.same_partition(b) { Ordering::Equal } else { name(a).cmp(&name(b)) };
+        partitions.then_with(|| a.offset().cmp(&b.offset()))
     }
 
     /// The partitions in the order of their numbers, to be kept.
@@ -119,8 +135,25 @@ mod tests {
             assert_eq!(places.coordinate(place).as_ref(), Some(&at));
             assert_eq!(Place::of_words(place.words()), place);
             assert_eq!(Places::restore(places.names().to_vec()).coordinate(place), Some(at));
+            assert!(place.is_known());
         }
         let far = places.place(&Coordinate { topic: a, partition: 0, offset: 1 << 48 });
-        assert_eq!(places.coordinate(far), None);
+        assert_eq!((places.coordinate(far), far.is_known()), (None, false));
+    }
+
+    #[test]
+    fn places_have_the_order_of_their_names() {
+        let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+        let mut sorted = Vec::new();
+        for topic in [&a, &b] {
+            for (partition, offset) in [(0, 0), (0, 9), (1, 3), (10, 1)] {
+                sorted.push(Coordinate { topic: Arc::clone(topic), partition, offset });
+            }
+        }
+        let mut places = Places::default();
+        let mut placed: Vec<Place> = sorted.iter().rev().map(|at| places.place(at)).collect();
+        placed.sort_by(|x, y| places.rank(*x, *y));
+        let again: Vec<_> = placed.iter().filter_map(|p| places.coordinate(*p)).collect();
+        assert_eq!(again, sorted);
     }
 }

@@ -94,13 +94,13 @@ impl Stamps {
     /// else by growing, by a little and not by half, since there are millions of these.
     fn make_room(&mut self, now: Timestamp, keep: usize, timespan: i64) {
         let stride = Self::stride(timespan);
-        let len = self.len(timespan);
         let far = stride == NARROW && now.since(self.base) > i64::from(u32::MAX);
         let most = keep + keep / SLACK;
         let full = self.words.len() + stride > self.words.capacity();
-        if !(far || full || len >= most) {
+        if !(far || full || self.words.len() >= most * stride) {
             return;
         }
+        let len = self.len(timespan);
         let expired = |entry: &&[u32]| now.since(self.time(entry)) > timespan;
         let expired = self.words.chunks_exact(stride).take_while(expired).count();
         let surplus = if len >= most { len + 1 - keep } else { 0 };

@@ -64,8 +64,8 @@ pub fn expected(sources: &[Vec<Entry>]) -> Expected {
                 let body = (out.counts.skewed == 0).then(|| alert.body.to_vec());
                 expected.alerts.push((place, alert.id.to_string(), body));
             }
-            let matches = out.matches.into_iter();
-            expected.matches.extend(matches.map(|m| (place, Message::Match(m.event).encode())));
+            let matches = out.matches.iter().map(|m| m.unpack(&RULE_SET, at.clone()));
+            expected.matches.extend(matches.map(|m| (place, Message::Match(m).encode())));
             expected.rejects.extend(out.rejects.iter().map(|r| (place, r.at.to_string())));
         }
     }

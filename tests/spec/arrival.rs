@@ -45,7 +45,7 @@ pub fn correlate(
             now: None,
         };
         filter.record(&record, &mut out);
-        let matches = out.matches.drain(..).map(|routed| routed.event).collect();
+        let matches = out.matches.drain(..).map(|m| m.unpack(rules, at.clone())).collect();
         arrivals.push(Arrival { micros, late, matches });
     }
     let single = out.alerts.iter().map(|a| format!("{} {}", seconds(a.time.0), a.rule));

@@ -121,7 +121,7 @@ impl<'s> Partition<'s> {
         for (offset, record) in (0..).zip(&self.log).skip(from as usize) {
             fold.stand_at(offset);
             match record {
-                Record::Match(event) if offset < again_until => fold.offer_again(event.clone()),
+                Record::Match(event) if offset < again_until => fold.offer_again(event),
                 Record::Watermark(_) if offset < again_until => {}
                 record => give(&mut fold, record.clone(), &mut suppressed)?,
             }

@@ -9,7 +9,7 @@ use super::input::{Chunk, Chunks};
 use super::lines::{self, DetectionLines};
 use super::output::{Run, Writer};
 use crate::alert;
-use crate::correlate::{Finding, Fold, FoldOptions, Match, Updates};
+use crate::correlate::{Finding, Fold, FoldOptions, PackedMatch, Updates};
 use crate::decode::{Decoder, RejectCode};
 use crate::ids::Coordinate;
 use crate::pipeline::{Counts, Filter, FilterOutput, Record};
@@ -57,8 +57,8 @@ struct Worked {
     alerts: u64,
     /// The times of the events that have one, in the order of the input.
     times: Vec<Timestamp>,
-    /// Matches for the fold, each with how many of the times were before it.
-    matches: Vec<(usize, Match)>,
+    /// Matches for the fold, each with its line and how many of the times were before it.
+    matches: Vec<(usize, i64, PackedMatch)>,
     lines: Run,
 }
 
@@ -170,9 +170,9 @@ impl<'r> Worker<'r> {
         rules: &'r RuleSet,
         detection_lines: Option<&'r DetectionLines<'r>>,
     ) -> Self {
-        let at = Coordinate { topic: "input".into(), partition: 0, offset: 0 };
         let reference = SystemClock.now();
-        Self { filter, rules, detection_lines, output: FilterOutput::default(), at, reference }
+        let output = FilterOutput::default();
+        Self { filter, rules, detection_lines, output, at: start(), reference }
     }
 
     fn run(&mut self, intake: &Mutex<Intake>, results: &Results) {
@@ -212,7 +212,7 @@ impl<'r> Worker<'r> {
                 now: None,
             };
             let time = self.filter.record(&record, &mut self.output);
-            matches.extend(self.output.matches.drain(..).map(|m| (times.len(), m.event)));
+            matches.extend(self.output.matches.drain(..).map(|m| (times.len(), line, m)));
             times.extend(time);
         }
         let output = &mut self.output;
@@ -244,6 +244,11 @@ fn lines_of(output: &mut FilterOutput, detection_lines: Option<&DetectionLines<'
     run
 }
 
+/// The first line of the input.
+fn start() -> Coordinate {
+    Coordinate { topic: "input".into(), partition: 0, offset: 0 }
+}
+
 fn fold_options(revisions: bool) -> FoldOptions {
     let updates = if revisions { Updates::All } else { Updates::None };
     FoldOptions { updates, ..FoldOptions::default() }
@@ -255,6 +260,8 @@ struct Collector<'c, W: Write> {
     options: &'c Options,
     writer: &'c mut Writer<W>,
     fold: Fold,
+    /// The line of the match at hand.
+    at: Coordinate,
     frontier: Frontier,
     findings: Vec<Finding>,
     totals: Totals,
@@ -267,6 +274,7 @@ impl<'c, W: Write> Collector<'c, W> {
             options,
             writer,
             fold: Fold::new(Arc::clone(rules), fold_options(options.revisions)),
+            at: start(),
             frontier: Frontier::default(),
             findings: Vec::new(),
             totals: Totals::default(),
@@ -277,10 +285,11 @@ impl<'c, W: Write> Collector<'c, W> {
         self.count(&worked);
         self.writer.take(worked.lines, self.frontier.latest().unwrap_or(Timestamp::MIN));
         let mut observed = 0;
-        for (before, event) in worked.matches {
+        for (before, line, event) in worked.matches {
             self.observe(&worked.times[observed..before]);
             observed = before;
-            self.fold.offer(event, &mut self.findings);
+            self.at.offset = line;
+            self.fold.offer_packed(event, &self.at, &mut self.findings);
         }
         self.observe(&worked.times[observed..]);
         self.fold.run(&mut self.findings);
@@ -475,8 +484,8 @@ correlation:
                 now: None,
             };
             let time = worker.filter.record(&record, &mut worker.output);
-            for routed in worker.output.matches.drain(..) {
-                fold.offer(routed.event, &mut findings);
+            for event in worker.output.matches.drain(..) {
+                fold.offer(event.unpack(rules, worker.at.clone()), &mut findings);
             }
             let Some(time) = time else { continue };
             frontier.observe(time);

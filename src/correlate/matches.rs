@@ -1,0 +1,115 @@
+//! A match, as it travels between stages and as it is held.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::packed::{self, Part, Values};
+use crate::ids::{Coordinate, RuleId, partition_of};
+use crate::rule::{Family, RuleSet};
+use crate::time::Timestamp;
+
+/// One match of a rule that feeds correlations: what travels from the first stage to the second.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Match {
+    /// Time of the event.
+    #[serde(rename = "m")]
+    pub time: Timestamp,
+    /// Where the event's record lies.
+    #[serde(rename = "a")]
+    pub at: Coordinate,
+    /// The family of correlations that it feeds.
+    #[serde(rename = "f")]
+    pub family: Arc<str>,
+    /// The rule that matched.
+    #[serde(rename = "r")]
+    pub rule: RuleId,
+    /// The fields that the family needs and the event has, in text form.
+    #[serde(rename = "v")]
+    pub values: Vec<(Arc<str>, Arc<str>)>,
+}
+
+/// A match as a process that runs the rules holds it, of which there may be millions a second: names are
+/// numbers, values are in one piece, and where its record lies is known from elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PackedMatch {
+    /// Time of the event.
+    pub time: Timestamp,
+    /// The rule that matched, by index.
+    pub rule: u32,
+    /// The family of correlations that it feeds, by index.
+    pub family: u32,
+    /// Those of the family's fields, in their order.
+    values: Values,
+}
+
+impl PackedMatch {
+    /// A match of a rule for a family. `value` writes each of the family's fields in turn; `buffer` is used
+    /// for that.
+    pub fn new(
+        time: Timestamp,
+        (rule, family): (usize, usize),
+        buffer: &mut Vec<u8>,
+        values: impl FnOnce(&mut Vec<u8>),
+    ) -> Self {
+        buffer.clear();
+        values(buffer);
+        let (rule, family) = (rule as u32, family as u32);
+        Self { time, rule, family, values: Values::of(buffer) }
+    }
+
+    /// The same at another time.
+    #[must_use]
+    pub fn at_time(&self, time: Timestamp) -> Self {
+        Self { time, ..self.clone() }
+    }
+
+    /// The values as they are packed.
+    pub fn values(&self) -> &[u8] {
+        self.values.bytes()
+    }
+
+    /// The values of the family's key.
+    pub fn key<'m>(&'m self, family: &'m Family) -> impl Iterator<Item = Part<'m>> {
+        family.key_places.iter().filter_map(|place| packed::part(self.values(), *place))
+    }
+
+    /// Which of so many partitions of the matches topic it goes to: by its family and the family's key.
+    pub fn partition(&self, family: &Family, partitions: i32) -> i32 {
+        // What lacks a value is apart: this is not the text of any.
+        let none = "\0";
+        let key = self.key(family).map(|part| part.text().unwrap_or(none).as_bytes());
+        let all: Vec<&[u8]> = std::iter::once(family.id.as_bytes()).chain(key).collect();
+        partition_of(&all, partitions)
+    }
+
+    /// With names, as others are told of it.
+    pub fn unpack(&self, rules: &RuleSet, at: Coordinate) -> Match {
+        let family = &rules.families[self.family as usize];
+        Match {
+            time: self.time,
+            at,
+            family: Arc::clone(&family.id),
+            rule: rules.detections[self.rule as usize].header.id.clone(),
+            values: self.named(family),
+        }
+    }
+
+    /// The values that there are, with the names of their fields.
+    pub fn named(&self, family: &Family) -> Vec<(Arc<str>, Arc<str>)> {
+        named(&family.names, self.values())
+    }
+}
+
+/// Packed values that there are, with the names of their fields.
+pub fn named(names: &[Arc<str>], values: &[u8]) -> Vec<(Arc<str>, Arc<str>)> {
+    let with_name = |(name, part): (&Arc<str>, Part<'_>)| {
+        Some((Arc::clone(name), Arc::<str>::from(part.text()?)))
+    };
+    names.iter().zip(packed::parts(values)).filter_map(with_name).collect()
+}
+
+/// The value of a field among named ones.
+pub fn value_of<'v>(values: &'v [(Arc<str>, Arc<str>)], name: &str) -> Option<&'v Arc<str>> {
+    values.iter().find(|(n, _)| **n == *name).map(|(_, v)| v)
+}

@@ -1,0 +1,169 @@
+//! Values in one piece of memory.
+//!
+//! Each is its length, seven bits a byte, and its bytes; the length is one more than it is, so that none at all,
+//! a zero, is not the empty text. What was packed so can be put together from parts of what was packed before.
+
+use std::sync::Arc;
+
+use crate::ids::GroupKey;
+
+/// Packed values, of which up to `N` bytes need no memory of their own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Packed<const N: usize> {
+    /// Few bytes.
+    Short(u8, [u8; N]),
+    /// More.
+    Long(Box<[u8]>),
+}
+
+/// The values of a group: an address or a user's name is short.
+pub type Key = Packed<22>;
+
+/// The values of a match: an address and a user's name are short.
+pub type Values = Packed<30>;
+
+impl<const N: usize> Default for Packed<N> {
+    fn default() -> Self {
+        Self::Short(0, [0; N])
+    }
+}
+
+impl<const N: usize> Packed<N> {
+    /// Of bytes that [`encode`] wrote.
+    pub fn of(bytes: &[u8]) -> Self {
+        if bytes.len() > N {
+            return Self::Long(bytes.into());
+        }
+        let mut short = [0; N];
+        short[..bytes.len()].copy_from_slice(bytes);
+        Self::Short(bytes.len() as u8, short)
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Short(len, bytes) => &bytes[..usize::from(*len)],
+            Self::Long(bytes) => bytes,
+        }
+    }
+
+    /// Bytes on the heap.
+    pub fn heap(&self) -> usize {
+        match self {
+            Self::Short(..) => 0,
+            Self::Long(bytes) => bytes.len(),
+        }
+    }
+
+    /// The values again.
+    pub fn group(&self) -> GroupKey {
+        GroupKey(parts(self.bytes()).map(|part| part.text().map(Arc::from)).collect())
+    }
+}
+
+/// One of some packed values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part<'b> {
+    /// As it was packed.
+    pub packed: &'b [u8],
+    /// How many of its bytes say how long it is.
+    head: usize,
+}
+
+impl<'b> Part<'b> {
+    /// Whether it is a value at all.
+    pub fn is_some(self) -> bool {
+        self.packed.first().is_some_and(|first| *first > 0)
+    }
+
+    /// Its text.
+    pub fn text(self) -> Option<&'b str> {
+        // It was packed of a text.
+        self.is_some().then(|| std::str::from_utf8(&self.packed[self.head..]).unwrap_or_default())
+    }
+}
+
+/// The values in their order.
+pub fn parts(bytes: &[u8]) -> impl Iterator<Item = Part<'_>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let (size, head) = length(rest)?;
+        let end = (head + size.saturating_sub(1)).min(rest.len());
+        let packed;
+        (packed, rest) = rest.split_at(end);
+        Some(Part { packed, head })
+    })
+}
+
+/// The value at a place.
+pub fn part(bytes: &[u8], place: usize) -> Option<Part<'_>> {
+    parts(bytes).nth(place)
+}
+
+/// Appends one value; none is not the empty text.
+pub fn encode(value: Option<&str>, into: &mut Vec<u8>) {
+    let Some(text) = value else { return into.push(0) };
+    let mut size = text.len() + 1;
+    while size >= 0x80 {
+        into.push(size as u8 | 0x80);
+        size >>= 7;
+    }
+    into.push(size as u8);
+    into.extend_from_slice(text.as_bytes());
+}
+
+/// Reads a length, seven bits a byte, the lowest first, and how many bytes it took.
+fn length(bytes: &[u8]) -> Option<(usize, usize)> {
+    let mut size = 0;
+    for (at, byte) in bytes.iter().enumerate().take(9) {
+        size |= usize::from(byte & 0x7f) << (7 * at);
+        if byte & 0x80 == 0 {
+            return Some((size, at + 1));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_come_out_as_they_went_in_and_no_two_look_alike() {
+        let (long, longer) = ("x".repeat(126), "y".repeat(300));
+        let groups: [&[Option<&str>]; 10] = [
+            &[],
+            &[None],
+            &[Some("")],
+            &[Some("a"), None],
+            &[None, Some("a")],
+            &[Some("ab"), Some("c")],
+            &[Some("a"), Some("bc")],
+            &[Some("203.0.113.100"), Some("user000001")],
+            &[Some(&long), Some("ü")],
+            &[Some(&longer), None, Some(&long)],
+        ];
+        let mut all = std::collections::BTreeSet::new();
+        for group in groups {
+            let mut bytes = Vec::new();
+            group.iter().for_each(|v| encode(*v, &mut bytes));
+            let again = GroupKey(group.iter().map(|v| v.map(Arc::from)).collect());
+            assert_eq!(Key::of(&bytes).group(), again);
+            assert_eq!(Values::of(&bytes).group(), again);
+            let texts: Vec<_> = parts(&bytes).map(Part::text).collect();
+            assert_eq!(texts, group);
+            let joined: Vec<u8> = parts(&bytes).flat_map(|p| p.packed.to_vec()).collect();
+            assert_eq!(joined, bytes);
+            assert_eq!(part(&bytes, group.len()), None);
+            assert!(all.insert(bytes));
+        }
+    }
+
+    #[test]
+    fn bytes_that_nobody_packed_are_no_end_of_values() {
+        for bytes in [&[0x80; 20][..], &[9, b'a'], &[2, 0xff], &[0xff; 3]] {
+            assert!(parts(bytes).count() <= bytes.len());
+            assert!(parts(bytes).all(|p| p.text().is_none_or(|t| t.len() < bytes.len())));
+        }
+    }
+}
