@@ -118,8 +118,6 @@ pub struct Feed<'f> {
 
 /// One line of [`Feeds`].
 struct Line {
-    /// Which of the matches.
-    number: usize,
     target: Target,
     /// Where the key ends; it begins where that of the line before ends.
     end: usize,
@@ -131,6 +129,8 @@ struct Line {
 #[derive(Default)]
 pub struct Feeds {
     lines: Vec<Line>,
+    /// Where the lines of each match begin.
+    starts: Vec<usize>,
     keys: Vec<u8>,
     wanted: Vec<(usize, u32)>,
 }
@@ -142,9 +142,11 @@ impl Feeds {
     /// Finds what these matches feed.
     pub fn prepare(&mut self, plan: &Plan, store: &Store, batch: &[Waits]) {
         self.lines.clear();
+        self.starts.clear();
         self.keys.clear();
         self.wanted.clear();
-        for (number, Waits { event, .. }) in batch.iter().enumerate() {
+        for Waits { event, .. } in batch {
+            self.starts.push(self.lines.len());
             for target in plan.targets(RuleRef::Detection(event.rule as usize)) {
                 if plan.rules.correlations[target.rule].family != event.family as usize {
                     continue;
@@ -156,7 +158,7 @@ impl Feeds {
                 let end = self.keys.len();
                 let hash = is_whole.then(|| store.hash(target.rule, &self.keys[start..end]));
                 self.wanted.extend(hash.map(|hash| (target.rule, hash)));
-                self.lines.push(Line { number, target: *target, end, hash });
+                self.lines.push(Line { target: *target, end, hash });
             }
         }
         if batch.len() >= TOUCH_FROM {
@@ -166,9 +168,10 @@ impl Feeds {
 
     /// What the match of that number feeds.
     pub fn of(&self, number: usize) -> impl Iterator<Item = Feed<'_>> {
-        let first = self.lines.partition_point(|line| line.number < number);
+        let bound = |number: usize| self.starts.get(number).copied().unwrap_or(self.lines.len());
+        let first = bound(number);
         let mut start = first.checked_sub(1).map_or(0, |before| self.lines[before].end);
-        let of_number = self.lines[first..].iter().take_while(move |line| line.number == number);
+        let of_number = self.lines[first..bound(number + 1)].iter();
         of_number.map(move |Line { target: Target { rule, input }, end, hash, .. }| {
             let bytes = &self.keys[start..*end];
             start = *end;

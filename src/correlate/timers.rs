@@ -4,8 +4,10 @@
 //! the end off, and nobody touches the entry then; when its second comes it is made anew. So an event
 //! costs nothing here, a group a few bytes, and nothing is ever searched for what has expired.
 
-use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BinaryHeap, HashMap};
+
+use foldhash::fast::FixedState;
 
 use super::packed::Key;
 use crate::time::Timestamp;
@@ -14,6 +16,9 @@ const TICK_MICROS: i64 = 1_000_000;
 
 /// Groups that are looked at together when their second comes.
 const NEAR: usize = 64;
+
+/// Lists of seconds gone by that are kept for others.
+const SPARE_MAX: usize = 64;
 
 /// A group that ends, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +36,9 @@ pub trait Ends {
     /// `None` when there is no such group.
     fn end(&self, rule: u32, group: u32) -> Option<(Timestamp, &Key)>;
 
+    /// Has what taking these groups out will need brought near.
+    fn touch(&self, ending: &[Due]);
+
     /// The order in which groups end: by time, then by what is the same everywhere.
     fn order(&self, a: &Due, b: &Due) -> Ordering {
         let key = |due: &Due| self.end(due.rule, due.group).map(|(_, key)| key);
@@ -42,8 +50,11 @@ pub trait Ends {
 /// One entry for every group of every correlation.
 #[derive(Debug)]
 pub struct Timers {
-    /// Second → correlation and group.
-    ticks: BTreeMap<i64, Vec<(u32, u32)>>,
+    /// Second → correlation and group. Nobody asks for their order here.
+    ticks: HashMap<i64, Vec<(u32, u32)>, FixedState>,
+    /// The seconds of these, the next first.
+    order: BinaryHeap<Reverse<i64>>,
+    spare: Vec<Vec<(u32, u32)>>,
     /// Those of seconds that have been opened, the first to end last.
     open: Vec<Due>,
     /// Seconds before this have been opened.
@@ -55,8 +66,15 @@ pub struct Timers {
 
 impl Default for Timers {
     fn default() -> Self {
-        let (ticks, open) = (BTreeMap::new(), Vec::new());
-        Self { ticks, open, opened: i64::MIN, next: Timestamp::MAX, len: 0 }
+        Self {
+            ticks: HashMap::default(),
+            order: BinaryHeap::new(),
+            spare: Vec::new(),
+            open: Vec::new(),
+            opened: i64::MIN,
+            next: Timestamp::MAX,
+            len: 0,
+        }
     }
 }
 
@@ -80,14 +98,19 @@ impl Timers {
             self.open.insert(self.open.partition_point(later), due);
         } else {
             self.next = self.next.min(start(tick));
-            self.ticks.entry(tick).or_default().push((due.rule, due.group));
+            let Self { ticks, order, spare, .. } = self;
+            let new = || {
+                order.push(Reverse(tick));
+                spare.pop().unwrap_or_default()
+            };
+            ticks.entry(tick).or_insert_with(new).push((due.rule, due.group));
         }
     }
 
     /// Takes out the first that ends before `time`.
     pub fn pop_before(&mut self, time: Timestamp, groups: &impl Ends) -> Option<Due> {
         while self.next < time {
-            let first = self.ticks.first_key_value().map(|(tick, _)| *tick);
+            let first = self.order.peek().map(|Reverse(tick)| *tick);
             let due = self.open.last().map(|due| due.deadline);
             if let Some(tick) = first.filter(|tick| start(*tick) < time)
                 && due.is_none_or(|due| start(tick) <= due)
@@ -107,8 +130,9 @@ impl Timers {
     /// Puts those of a second that end in it in their order, and the others off.
     fn open_tick(&mut self, tick: i64, groups: &impl Ends) {
         self.opened = tick.saturating_add(1);
-        let entries = self.ticks.remove(&tick).unwrap_or_default();
-        let mut ending = Vec::new();
+        self.order.pop();
+        let mut entries = self.ticks.remove(&tick).unwrap_or_default();
+        let before = self.open.len();
         for chunk in entries.chunks(NEAR) {
             // All at once, so that they wait for memory together.
             let deadline = |(rule, group): &(u32, u32)| groups.end(*rule, *group).map(|(t, _)| t);
@@ -121,19 +145,23 @@ impl Timers {
                 };
                 let due = Due { deadline, rule, group };
                 if deadline.0.div_euclid(TICK_MICROS) < self.opened {
-                    ending.push(due);
+                    self.open.push(due);
                 } else {
                     self.len -= 1;
                     self.arm(due, groups);
                 }
             }
         }
-        self.open.append(&mut ending);
+        self.open[before..].chunks(NEAR).for_each(|ending| groups.touch(ending));
         self.open.sort_unstable_by(|a, b| groups.order(b, a));
+        if self.spare.len() < SPARE_MAX {
+            entries.clear();
+            self.spare.push(entries);
+        }
     }
 
     fn look_ahead(&mut self) {
-        let tick = self.ticks.first_key_value().map(|(tick, _)| start(*tick));
+        let tick = self.order.peek().map(|Reverse(tick)| start(*tick));
         let open = self.open.last().map(|due| due.deadline);
         self.next = tick.into_iter().chain(open).min().unwrap_or(Timestamp::MAX);
     }

@@ -166,6 +166,12 @@ impl DistinctWindow {
         self.few.last().or_else(many).map_or(Timestamp::MIN, |last| last.time)
     }
 
+    /// Words of the first value and the last.
+    pub(super) fn touch(&self) -> u64 {
+        let first = self.few.first().map_or(0, |last| last.value.bits());
+        first ^ self.latest_time().0.cast_unsigned()
+    }
+
     /// How many distinct values lie within the timespan that ends at `now`.
     pub(super) fn count(&self, now: Timestamp, timespan: i64) -> u64 {
         self.values().filter(|last| now.since(last.time) <= timespan).count() as u64

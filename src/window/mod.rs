@@ -248,11 +248,11 @@ impl Window {
         }
     }
 
-    /// Reads a word of what the next happening will need, so that it is near by then.
+    /// Reads some words of what the next happening will need, so that it is near by then.
     pub fn touch(&self) -> u64 {
         match self {
             Self::Count(w) => w.stamps.touch() ^ w.episode.as_ref().map_or(0, |e| e.revision),
-            Self::Distinct(w) => w.latest_time().0.cast_unsigned(),
+            Self::Distinct(w) => w.touch(),
             Self::Sum(w) => w.latest_time().0.cast_unsigned(),
             Self::Temporal(w) => w.latest_time().0.cast_unsigned(),
             Self::Ordered(_) | Self::Pane(_) | Self::Spike(_) => self.bytes() as u64,

@@ -128,9 +128,10 @@ impl Stamps {
         self.base = oldest;
     }
 
-    /// The last word.
+    /// The first and the last word.
     pub(super) fn touch(&self) -> u64 {
-        self.words.last().copied().unwrap_or_default().into()
+        let word = |word: Option<&u32>| u64::from(word.copied().unwrap_or_default());
+        word(self.words.first()) ^ word(self.words.last())
     }
 
     /// Bytes on the heap.

@@ -21,6 +21,9 @@ use crate::window::Frontier;
 /// Chunks for each worker that may be read before the earliest of them is put out.
 const CHUNKS_AHEAD_MAX: usize = 4;
 
+/// A chunk gets room for this part more of what there was in the chunk before.
+const MORE: usize = 8;
+
 /// How to evaluate.
 pub struct Options {
     pub decoder: Arc<Decoder>,
@@ -159,6 +162,8 @@ struct Worker<'r> {
     /// What is printed of detections; without them alerts are.
     detection_lines: Option<&'r DetectionLines<'r>>,
     output: FilterOutput,
+    /// How many times and matches there were in the chunk before.
+    before: (usize, usize),
     at: Coordinate,
     /// Times without a year need to know about what time it is; one reading for the whole run.
     reference: Timestamp,
@@ -172,7 +177,7 @@ impl<'r> Worker<'r> {
     ) -> Self {
         let reference = SystemClock.now();
         let output = FilterOutput::default();
-        Self { filter, rules, detection_lines, output, at: start(), reference }
+        Self { filter, rules, detection_lines, output, before: (0, 0), at: start(), reference }
     }
 
     fn run(&mut self, intake: &Mutex<Intake>, results: &Results) {
@@ -199,8 +204,9 @@ impl<'r> Worker<'r> {
     }
 
     fn work(&mut self, chunk: &Chunk) -> Worked {
-        let mut times = Vec::new();
-        let mut matches = Vec::new();
+        let (times_before, matches_before) = self.before;
+        let mut times = Vec::with_capacity(times_before + times_before / MORE);
+        let mut matches = Vec::with_capacity(matches_before + matches_before / MORE);
         for (line, payload) in chunk.lines() {
             self.at.offset = line;
             let record = Record {
@@ -215,6 +221,7 @@ impl<'r> Worker<'r> {
             matches.extend(self.output.matches.drain(..).map(|m| (times.len(), line, m)));
             times.extend(time);
         }
+        self.before = (times.len(), matches.len());
         let output = &mut self.output;
         let alerting = |rule: usize| self.rules.detections[rule].alerts;
         let worked = Worked {
