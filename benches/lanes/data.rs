@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, ensure};
 
 use crate::contender::count_lines;
-use crate::generate::{Maker, RSIGMA_LANES, Seeded, login};
+use crate::generate::{Maker, RSIGMA_LANES, login};
+use crate::seeded::Seeded;
 
 const GENERATED_EVENTS: usize = 400_000;
 const AUTH_EVENTS: usize = 500_000;

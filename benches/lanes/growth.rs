@@ -11,9 +11,9 @@ use anyhow::{Context, ensure};
 use crate::Options;
 use crate::contender::{Contender, Contenders, Mode};
 use crate::data::{self, Corpora, rule_files};
-use crate::generate::Seeded;
 use crate::measure::{figure, run};
 use crate::report::Growth;
+use crate::seeded::Seeded;
 
 const SIZES: [usize; 4] = [100, 1000, 3141, 10_000];
 const LANE: &str = "win_mix";

@@ -21,6 +21,8 @@ mod generate;
 mod growth;
 mod measure;
 mod report;
+#[path = "../common/seeded.rs"]
+mod seeded;
 mod yardstick;
 
 use std::fs;

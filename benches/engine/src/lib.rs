@@ -5,12 +5,14 @@
 #[path = "../../lanes/generate.rs"]
 #[allow(dead_code, reason = "the lanes use more of it")]
 mod generate;
+#[path = "../../common/seeded.rs"]
+mod seeded;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use generate::Seeded;
+use seeded::Seeded;
 use watchfire::decode::{Decoder, Format};
 use watchfire::ids::Coordinate;
 use watchfire::pipeline::{Filter, FilterOutput, Record};
