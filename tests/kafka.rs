@@ -14,6 +14,8 @@ mod crashes;
 mod delivery;
 #[path = "kafka/kit.rs"]
 mod kit;
+#[path = "kafka/lateness.rs"]
+mod lateness;
 #[path = "kafka/losses.rs"]
 mod losses;
 #[path = "kafka/outputs.rs"]

@@ -5,20 +5,8 @@ use std::sync::Arc;
 
 use crate::ids::RuleId;
 
-/// Upper bounds of how late matches were, in seconds, and what they are called; the last class,
-/// `more`, has none.
-pub const LATENESS_SECONDS: [(i64, &str); 10] = [
-    (1, "1s"),
-    (2, "2s"),
-    (5, "5s"),
-    (10, "10s"),
-    (30, "30s"),
-    (60, "1m"),
-    (300, "5m"),
-    (900, "15m"),
-    (3600, "1h"),
-    (21_600, "6h"),
-];
+/// Upper bounds of how late matches were, in seconds; the last class has none.
+pub const LATENESS_SECONDS: [i64; 10] = [1, 2, 5, 10, 30, 60, 300, 900, 3600, 21_600];
 
 /// How many matches were late, by how much.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,7 +15,7 @@ pub struct Late {
     pub count: u64,
     /// By how much together, microseconds.
     pub micros: u64,
-    /// How many in each class of lateness, the least first: see [`Self::named`].
+    /// How many in each class of lateness, the least first: see [`LATENESS_SECONDS`].
     pub classes: [u64; LATENESS_SECONDS.len() + 1],
 }
 
@@ -52,10 +40,29 @@ pub struct FoldCounts {
 }
 
 impl Late {
-    /// How many there are in each class, with its name.
-    pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let names = LATENESS_SECONDS.iter().map(|(_, name)| *name).chain(["more"]);
-        names.zip(self.classes)
+    /// Notes one match that is late by so many microseconds.
+    pub fn note(&mut self, micros: i64) {
+        let class = LATENESS_SECONDS.iter().position(|s| micros <= s * 1_000_000);
+        self.count += 1;
+        self.micros = self.micros.saturating_add(micros.max(0).cast_unsigned());
+        self.classes[class.unwrap_or(LATENESS_SECONDS.len())] += 1;
+    }
+
+    /// Adds what another has counted.
+    pub fn add(&mut self, other: &Self) {
+        self.count += other.count;
+        self.micros = self.micros.saturating_add(other.micros);
+        self.classes.iter_mut().zip(other.classes).for_each(|(class, more)| *class += more);
+    }
+
+    /// What has come since it stood as `before`.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let mut since = *self;
+        since.count -= before.count;
+        since.micros -= before.micros;
+        since.classes.iter_mut().zip(before.classes).for_each(|(class, less)| *class -= less);
+        since
     }
 }
 
@@ -63,11 +70,7 @@ impl FoldCounts {
     /// Notes a late match of a rule on an event of a topic, and by how many microseconds.
     pub(super) fn late(&mut self, topic: &Arc<str>, rule: &RuleId, micros: i64) {
         let key = (Arc::clone(topic), rule.clone());
-        let late = self.late.entry(key).or_default();
-        let class = LATENESS_SECONDS.iter().position(|(s, _)| micros <= s * 1_000_000);
-        late.count += 1;
-        late.micros = late.micros.saturating_add(micros.max(0).cast_unsigned());
-        late.classes[class.unwrap_or(LATENESS_SECONDS.len())] += 1;
+        self.late.entry(key).or_default().note(micros);
     }
 
     /// How many matches were late in all.

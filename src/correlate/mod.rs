@@ -23,7 +23,7 @@ use crate::ids::{Coordinate, GroupKey};
 use crate::time::Timestamp;
 use crate::window::Episode;
 
-pub use counts::{FoldCounts, Late};
+pub use counts::{FoldCounts, LATENESS_SECONDS, Late};
 pub use explain::Explanation;
 pub use fold::{Fold, FoldOptions, Offered, Updates};
 pub use matches::{Match, PackedMatch};

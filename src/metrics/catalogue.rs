@@ -106,8 +106,6 @@ families {
         "Events whose time lies too far in the future to move the watermark.";
     events_decoded: Counter "watchfire_events_decoded_total" ["topic"]
         "Events out of the ordinary, which were decoded into a tree: slower, not otherwise.";
-    late_matches: Counter "watchfire_late_matches_total" ["topic", "rule_id", "behind"]
-        "Matches too late for correlations, by how far behind the watermark they were, at most.";
     correlation_dropped: Counter "watchfire_correlation_dropped_total" ["rule_id", "reason"]
         "Detections that a correlation could not take in.";
 
@@ -208,6 +206,8 @@ families {
         "1 when every readiness check holds, else 0.";
 }
 collected {
+    MATCH_LATENESS: Histogram "watchfire_match_lateness_seconds" ["topic", "rule_id"]
+        "Matches too late for correlations, by how far behind the watermark they were.";
     TRANSACTION_SECONDS: Histogram "watchfire_transaction_seconds" ["stage"]
         "Duration of transactions, from begin to committed.";
     TRANSACTION_P50: Gauge "watchfire_transaction_p50_seconds" ["stage"]

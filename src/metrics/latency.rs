@@ -132,13 +132,13 @@ impl Collector for Latencies {
     }
 }
 
-fn describe(spec: &MetricSpec) -> Result<Desc, MetricsError> {
+pub(super) fn describe(spec: &MetricSpec) -> Result<Desc, MetricsError> {
     let labels = spec.labels.iter().map(|label| (*label).to_owned()).collect();
     Desc::new(spec.name.to_owned(), spec.help.to_owned(), labels, Default::default())
         .map_err(|source| MetricsError::Register { name: spec.name, source })
 }
 
-fn family(spec: &MetricSpec, series: Vec<proto::Metric>) -> proto::MetricFamily {
+pub(super) fn family(spec: &MetricSpec, series: Vec<proto::Metric>) -> proto::MetricFamily {
     let mut family = proto::MetricFamily::default();
     family.set_name(spec.name.to_owned());
     family.set_help(spec.help.to_owned());
@@ -162,7 +162,7 @@ fn classic(stage: &str, counts: &Hdr<u64>, sum_us: u64) -> proto::Metric {
     histogram.set_bucket(BUCKETS_SECONDS.iter().map(bucket).collect());
     histogram.set_sample_count(counts.len());
     histogram.set_sample_sum(seconds(sum_us));
-    let mut metric = proto::Metric::from_label(vec![stage_label(stage)]);
+    let mut metric = proto::Metric::from_label(vec![label("stage", stage)]);
     metric.set_histogram(histogram);
     metric
 }
@@ -170,15 +170,15 @@ fn classic(stage: &str, counts: &Hdr<u64>, sum_us: u64) -> proto::Metric {
 fn gauge(stage: &str, value: f64) -> proto::Metric {
     let mut gauge = proto::Gauge::default();
     gauge.set_value(value);
-    let mut metric = proto::Metric::from_label(vec![stage_label(stage)]);
+    let mut metric = proto::Metric::from_label(vec![label("stage", stage)]);
     metric.set_gauge(gauge);
     metric
 }
 
-fn stage_label(stage: &str) -> proto::LabelPair {
+pub(super) fn label(name: &str, value: &str) -> proto::LabelPair {
     let mut label = proto::LabelPair::default();
-    label.set_name("stage".to_owned());
-    label.set_value(stage.to_owned());
+    label.set_name(name.to_owned());
+    label.set_value(value.to_owned());
     label
 }
 

@@ -7,6 +7,7 @@
 mod catalogue;
 mod family;
 mod latency;
+mod lateness;
 
 use std::ops::Deref;
 
@@ -15,6 +16,7 @@ use prometheus::{Encoder, Registry, TextEncoder};
 pub use catalogue::{CATALOGUE, Families, MetricKind, MetricSpec};
 pub use family::{BUCKETS_SECONDS, Counter, Gauge, Histogram};
 pub use latency::LatencyRecorder;
+pub use lateness::Lateness;
 
 /// Why the metrics could not be set up or written out. Always our own fault.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +48,7 @@ pub struct Metrics {
     registry: Registry,
     families: Families,
     latencies: latency::Latencies,
+    lateness: lateness::Lateness,
 }
 
 impl Metrics {
@@ -57,12 +60,16 @@ impl Metrics {
     pub fn new(version: &str) -> Result<Self, MetricsError> {
         let registry = Registry::new();
         let families = Families::register(&registry)?;
-        let latencies = latency::Latencies::new()?;
-        registry.register(Box::new(latencies.clone())).map_err(|source| {
-            MetricsError::Register { name: catalogue::TRANSACTION_SECONDS.name, source }
-        })?;
+        let (latencies, lateness) = (latency::Latencies::new()?, lateness::Lateness::new()?);
+        let failed = |name| move |source| MetricsError::Register { name, source };
+        registry
+            .register(Box::new(latencies.clone()))
+            .map_err(failed(catalogue::TRANSACTION_SECONDS.name))?;
+        registry
+            .register(Box::new(lateness.clone()))
+            .map_err(failed(catalogue::MATCH_LATENESS.name))?;
         families.build_info.set([version], 1.0);
-        Ok(Metrics { registry, families, latencies })
+        Ok(Metrics { registry, families, latencies, lateness })
     }
 
     /// Returns every metric that can appear, with its kind, labels and help.
@@ -73,6 +80,11 @@ impl Metrics {
     /// Returns a recorder of transaction latency for one worker of `stage`.
     pub fn latency(&self, stage: &'static str) -> LatencyRecorder {
         self.latencies.recorder(stage)
+    }
+
+    /// How late matches are.
+    pub fn lateness(&self) -> &Lateness {
+        &self.lateness
     }
 
     /// Writes all series in the Prometheus text format 0.0.4.
@@ -103,11 +115,13 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::correlate::Late;
 
     fn full() -> Metrics {
         let metrics = Metrics::new("0.0.0-test").unwrap();
         metrics.touch_all();
         metrics.latency("detect").record(Duration::from_millis(3));
+        metrics.lateness().add("x", "x", &Late::default());
         metrics
     }
 

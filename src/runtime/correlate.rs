@@ -137,9 +137,10 @@ fn publish(shared: &Shared, now: &FoldCounts, before: &FoldCounts) {
     let metrics = &shared.metrics;
     for ((topic, rule), late) in &now.late {
         let old = before.late.get(&(Arc::clone(topic), rule.clone())).copied().unwrap_or_default();
-        metrics.events_late.add([topic], late.count - old.count);
-        for ((behind, n), (_, old)) in late.named().zip(old.named()).filter(|(n, o)| n.1 > o.1) {
-            metrics.late_matches.add([topic, &rule.0, behind], n - old);
+        let since = late.since(&old);
+        if since.count > 0 {
+            metrics.events_late.add([topic], since.count);
+            metrics.lateness().add(topic, &rule.0, &since);
         }
     }
     let dropped = [
