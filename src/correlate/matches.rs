@@ -113,3 +113,48 @@ pub fn named(names: &[Arc<str>], values: &[u8]) -> Vec<(Arc<str>, Arc<str>)> {
 pub fn value_of<'v>(values: &'v [(Arc<str>, Arc<str>)], name: &str) -> Option<&'v Arc<str>> {
     values.iter().find(|(n, _)| **n == *name).map(|(_, v)| v)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::correlate::encode;
+
+    const RULES: &str = "title: A
+name: a
+logsource: {product: x}
+detection: {s: {k: a}, condition: s}
+---
+title: Many
+correlation:
+  type: value_count
+  rules: [a]
+  group-by: [user, host]
+  timespan: 5s
+  condition: {field: address, gte: 4}
+";
+
+    #[test]
+    fn a_match_has_its_names_again_and_none_for_what_it_lacks() {
+        let file: Arc<str> = "r.yml".into();
+        let (rules, _) = RuleSet::compile([(&file, RULES)]);
+        let family = &rules.families[0];
+        let value = |name: &str| [("user", "ann"), ("address", "::1")].iter().find(|v| v.0 == name);
+        let packed = PackedMatch::new(Timestamp(7), (0, 0), &mut Vec::new(), |buffer| {
+            family.names.iter().for_each(|name| encode(value(name).map(|v| v.1), buffer));
+        });
+        let at = Coordinate { topic: "t".into(), partition: 3, offset: 9 };
+        let event = packed.unpack(&rules, at.clone());
+        assert_eq!((event.time, &event.at, &*event.rule.0), (Timestamp(7), &at, "a"));
+        let mut values = event.values;
+        values.sort();
+        assert_eq!(values, [("address".into(), "::1".into()), ("user".into(), "ann".into())]);
+        let key: Vec<_> = packed.key(family).map(Part::text).collect();
+        assert_eq!(key, [Some("ann"), None]);
+        assert_eq!(packed.at_time(Timestamp(8)).unpack(&rules, at).time, Timestamp(8));
+    }
+
+    #[test]
+    fn a_match_is_small() {
+        assert_eq!(size_of::<PackedMatch>(), 48);
+    }
+}
