@@ -25,14 +25,17 @@ pub struct Reader {
     layout: Arc<Layout>,
     view: View,
     scratch: ScanScratch,
-    signature: Vec<u32>,
+    signature: Vec<u8>,
     kinds: Vec<SourceKind>,
-    by_signature: HashMap<Box<[u32]>, u32, FixedState>,
+    by_signature: HashMap<Box<[u8]>, u32, FixedState>,
+    /// The kind of the record before, which mostly comes again.
+    last: usize,
 }
 
 /// What was learned of events of one signature.
 #[derive(Clone, Debug)]
 struct SourceKind {
+    signature: Box<[u8]>,
     /// What they are.
     source: EventSource,
     /// Fields to be found under another name as well.
@@ -137,6 +140,7 @@ impl Reader {
             signature: Vec::new(),
             kinds: Vec::new(),
             by_signature: HashMap::default(),
+            last: 0,
         })
     }
 
@@ -152,8 +156,12 @@ impl Reader {
         if !self.layout.sign(facts, &mut self.signature) {
             return Read::Slow;
         }
-        let Some(kind) = self.by_signature.get(&*self.signature) else { return Read::Unknown };
-        let kind = *kind as usize;
+        let before = self.kinds.get(self.last);
+        if before.is_none_or(|kind| *kind.signature != *self.signature) {
+            let Some(kind) = self.by_signature.get(&*self.signature) else { return Read::Unknown };
+            self.last = *kind as usize;
+        }
+        let kind = self.last;
         let time = self.layout.time(facts);
         for (from, to) in &self.kinds[kind].renames {
             if self.view.is_present(*from) && self.view.values(*from).next().is_none() {
@@ -180,8 +188,9 @@ impl Reader {
         let renames = decoder.tables.renames(entries);
         let renames = renames.filter_map(|(from, to)| Some((number(from)?, number(to)?))).collect();
         let index = self.kinds.len() as u32;
-        self.kinds.push(SourceKind { source: source.clone(), renames });
-        self.by_signature.insert(self.signature.as_slice().into(), index);
+        let signature: Box<[u8]> = self.signature.as_slice().into();
+        self.by_signature.insert(signature.clone(), index);
+        self.kinds.push(SourceKind { signature, source: source.clone(), renames });
         true
     }
 }
@@ -237,7 +246,7 @@ impl Layout {
     }
 
     /// Writes an event's signature; false when it has none that could be trusted.
-    fn sign(&self, facts: Facts<'_>, signature: &mut Vec<u32>) -> bool {
+    fn sign(&self, facts: Facts<'_>, signature: &mut Vec<u8>) -> bool {
         signature.clear();
         let view = facts.view;
         for &field in view.touched() {
@@ -311,12 +320,11 @@ impl Asked {
     }
 
     /// Adds what a value says, if it says anything.
-    fn sign(&self, field: u32, facts: Facts<'_>, scalar: Scalar, signature: &mut Vec<u32>) {
+    fn sign(&self, field: u32, facts: Facts<'_>, scalar: Scalar, signature: &mut Vec<u8>) {
         if self.any {
             let token = facts.token(scalar);
-            signature.extend([field, scalar.kind as u32, token.len() as u32]);
-            signature.extend(token.iter().map(|byte| u32::from(*byte)));
-            return;
+            put(signature, [field, scalar.kind as u32, token.len() as u32]);
+            return signature.extend_from_slice(token);
         }
         let is_escaped =
             scalar.kind == Kind::Str && memchr::memchr(b'\\', facts.token(scalar)).is_some();
@@ -334,7 +342,11 @@ impl Asked {
         let held =
             self.tests.iter().zip(0..).fold(0, |held, (t, n)| held | u32::from(holds(t)) << n);
         if whole != 0 || held != 0 {
-            signature.extend([field, whole, held]);
+            put(signature, [field, whole, held]);
         }
     }
+}
+
+fn put(signature: &mut Vec<u8>, numbers: [u32; 3]) {
+    numbers.iter().for_each(|n| signature.extend_from_slice(&n.to_le_bytes()));
 }

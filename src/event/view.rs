@@ -102,7 +102,7 @@ impl View {
     }
 
     /// Takes a scalar as the next value of a field.
-    #[inline]
+    #[inline(always)]
     pub fn push_to(&mut self, field: u32, kind: Kind, start: u32, end: u32) {
         let at = self.scalars.len() as u32;
         self.push(kind, start, end);
@@ -176,7 +176,11 @@ impl View {
     /// Whether some of these bytes of the record may be unusual, see [`View::unusual`].
     #[inline]
     pub fn is_unusual(&self, start: u32, end: u32) -> bool {
-        let (first, last) = (start as usize / 64, end.max(start + 1) as usize - 1);
-        (first..=last / 64).any(|block| self.unusual[block / 64] >> (block % 64) & 1 == 1)
+        let (first, last) = (start as usize / 64, (end.max(start + 1) as usize - 1) / 64);
+        if first / 64 == last / 64 {
+            // Of one word those bits, mostly one or two.
+            return (self.unusual[first / 64] >> (first % 64)) << (63 - (last - first)) != 0;
+        }
+        (first..=last).any(|block| self.unusual[block / 64] >> (block % 64) & 1 == 1)
     }
 }
