@@ -122,7 +122,7 @@ fn measure(kind: &str, groups: u64, zipf: bool) -> String {
             let key = Keyed { bytes: &next.key, hash };
             let mut what = next.what;
             match kind {
-                "value_count" => what.value = Some(ValueHash::of([&*values[next.value]])),
+                "value_count" => what.value = Some(ValueHash::of([values[next.value].as_bytes()])),
                 "value_sum" => what.number = Some(Decimal::from(next.value as u64)),
                 _ => {}
             }

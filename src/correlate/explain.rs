@@ -28,7 +28,8 @@ impl Fold {
     /// How a group stands; `None` when nothing is held of it, or before the first watermark.
     pub fn explain(&self, rule: usize, group: &GroupKey) -> Option<Explanation> {
         let mut bytes = Vec::new();
-        group.0.iter().for_each(|value| packed::encode(value.as_deref(), &mut bytes));
+        let values = group.0.iter().map(|value| value.as_deref().map(str::as_bytes));
+        values.for_each(|value| packed::encode(value, &mut bytes));
         let groups = self.store.all().get(rule)?;
         let window = &groups.get(groups.find(&bytes)?)?.window;
         let (kind, now) = (&self.plan.specs[rule].kind, self.happened?);

@@ -77,8 +77,8 @@ impl PackedMatch {
     /// Which of so many partitions of the matches topic it goes to: by its family and the family's key.
     pub fn partition(&self, family: &Family, partitions: i32) -> i32 {
         // What lacks a value is apart: this is not the text of any.
-        let none = "\0";
-        let key = self.key(family).map(|part| part.text().unwrap_or(none).as_bytes());
+        let none = b"\0";
+        let key = self.key(family).map(|part| part.bytes().unwrap_or(none));
         let all: Vec<&[u8]> = std::iter::once(family.id.as_bytes()).chain(key).collect();
         partition_of(&all, partitions)
     }
@@ -140,7 +140,10 @@ correlation:
         let family = &rules.families[0];
         let value = |name: &str| [("user", "ann"), ("address", "::1")].iter().find(|v| v.0 == name);
         let packed = PackedMatch::new(Timestamp(7), (0, 0), &mut Vec::new(), |buffer| {
-            family.names.iter().for_each(|name| encode(value(name).map(|v| v.1), buffer));
+            family
+                .names
+                .iter()
+                .for_each(|name| encode(value(name).map(|v| v.1.as_bytes()), buffer));
         });
         let at = Coordinate { topic: "t".into(), partition: 3, offset: 9 };
         let event = packed.unpack(&rules, at.clone());

@@ -76,10 +76,15 @@ impl<'b> Part<'b> {
         self.packed.first().is_some_and(|first| *first > 0)
     }
 
+    /// The bytes of its text.
+    pub fn bytes(self) -> Option<&'b [u8]> {
+        self.is_some().then(|| &self.packed[self.head..])
+    }
+
     /// Its text.
     pub fn text(self) -> Option<&'b str> {
         // It was packed of a text.
-        self.is_some().then(|| std::str::from_utf8(&self.packed[self.head..]).unwrap_or_default())
+        self.bytes().map(|bytes| std::str::from_utf8(bytes).unwrap_or_default())
     }
 }
 
@@ -100,8 +105,8 @@ pub fn part(bytes: &[u8], place: usize) -> Option<Part<'_>> {
     parts(bytes).nth(place)
 }
 
-/// Appends one value; none is not the empty text.
-pub fn encode(value: Option<&str>, into: &mut Vec<u8>) {
+/// Appends one value, the bytes of a text; none is not the empty text.
+pub fn encode(value: Option<&[u8]>, into: &mut Vec<u8>) {
     let Some(text) = value else { return into.push(0) };
     let mut size = text.len() + 1;
     while size >= 0x80 {
@@ -109,7 +114,7 @@ pub fn encode(value: Option<&str>, into: &mut Vec<u8>) {
         size >>= 7;
     }
     into.push(size as u8);
-    into.extend_from_slice(text.as_bytes());
+    into.extend_from_slice(text);
 }
 
 /// Reads a length, seven bits a byte, the lowest first, and how many bytes it took.
@@ -146,7 +151,7 @@ mod tests {
         let mut all = std::collections::BTreeSet::new();
         for group in groups {
             let mut bytes = Vec::new();
-            group.iter().for_each(|v| encode(*v, &mut bytes));
+            group.iter().for_each(|v| encode(v.map(str::as_bytes), &mut bytes));
             let again = GroupKey(group.iter().map(|v| v.map(Arc::from)).collect());
             assert_eq!(Key::of(&bytes).group(), again);
             assert_eq!(Values::of(&bytes).group(), again);

@@ -107,7 +107,7 @@ impl Plan {
         let family = self.families.get(family).copied()?;
         Some(PackedMatch::new(time, (rule, family), buffer, |buffer| {
             for name in &self.rules.families[family].names {
-                encode(value_of(values, name).map(|value| &**value), buffer);
+                encode(value_of(values, name).map(|value| value.as_bytes()), buffer);
             }
         }))
     }

@@ -69,7 +69,7 @@ pub fn group_of(
         }),
         SignalValues::Named(values) => rule.inputs[input].group_fields.iter().all(|field| {
             let value = value_of(values, field.as_str());
-            encode(value.map(|v| &**v), into);
+            encode(value.map(|v| v.as_bytes()), into);
             value.is_some() || rule.null_group
         }),
     }
@@ -83,9 +83,9 @@ pub fn happening(
 ) -> Result<Happening, Unusable> {
     let (kind, places) = (&plan.rules.correlations[index].kind, &plan.places[index][input].values);
     let text = |field: usize| match signal.values {
-        SignalValues::Packed(bytes) => part(bytes, *places.get(field)?)?.text(),
+        SignalValues::Packed(bytes) => part(bytes, *places.get(field)?)?.bytes(),
         SignalValues::Named(values) => {
-            value_of(values, kind.fields().get(field)?.as_str()).map(|v| &**v)
+            value_of(values, kind.fields().get(field)?.as_str()).map(|v| v.as_bytes())
         }
     };
     let mut what = Happening::plain(signal.time, signal.place, input);
@@ -98,7 +98,8 @@ pub fn happening(
         }
         CorrelationKind::Value { .. } => {
             let text = text(0).ok_or(Unusable::Missing)?;
-            what.number = Some(Decimal::parse(text).ok_or(Unusable::NoNumber)?);
+            let number = std::str::from_utf8(text).ok().and_then(Decimal::parse);
+            what.number = Some(number.ok_or(Unusable::NoNumber)?);
         }
         _ => {}
     }

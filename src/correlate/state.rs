@@ -150,7 +150,7 @@ pub(super) fn shard_of(plan: &Plan, event: &PackedMatch) -> u8 {
         }
     };
     add(family.id.as_bytes());
-    event.key(family).for_each(|part| add(part.text().map_or(&[0xff][..], str::as_bytes)));
+    event.key(family).for_each(|part| add(part.bytes().unwrap_or(&[0xff])));
     (hash % u64::from(SHARDS)) as u8
 }
 

@@ -93,6 +93,16 @@ impl<'r> Known<'r> {
         })
     }
 
+    /// The bytes of the first text of a field.
+    pub fn bytes(self, field: u32) -> Option<Cow<'r, [u8]>> {
+        let first = self.facts.view.values(field).next().map(|at| self.facts.view.scalars()[at]);
+        match first.filter(|scalar| scalar.kind == Kind::Str).map(|scalar| self.facts.token(scalar))
+        {
+            Some(token) if memchr::memchr(b'\\', token).is_none() => Some(Cow::Borrowed(token)),
+            _ => self.text(field).map(|text| text.into_owned().into_bytes().into()),
+        }
+    }
+
     /// Calls `sink` with the fields that stand under another name in the record, in order.
     pub fn renamed(self, sink: &mut dyn FnMut(&str, &Value<'_>)) {
         let view = self.facts.view;

@@ -204,7 +204,7 @@ correlation:
 
     fn event(rule: usize, user: &str, time: i64, offset: i64) -> (PackedMatch, Coordinate) {
         let at = Coordinate { topic: "t".into(), partition: (offset % 2) as i32, offset };
-        let user = |buffer: &mut Vec<u8>| encode(Some(user), buffer);
+        let user = |buffer: &mut Vec<u8>| encode(Some(user.as_bytes()), buffer);
         (PackedMatch::new(Timestamp(time), (rule, 0), &mut Vec::new(), user), at)
     }
 

@@ -289,7 +289,7 @@ fn feed(
     let matched = PackedMatch::new(time, (index, family), &mut out.buffer, |buffer| {
         for field in &spec.fields {
             let holders = changed.map_or_else(|| slice::from_ref(field), |v| v.holders(field));
-            let text = holders.iter().find_map(|holder| event.text(holder));
+            let text = holders.iter().find_map(|holder| event.bytes(holder));
             encode(text.as_deref().map(bounded).as_deref(), buffer);
         }
     });
@@ -303,11 +303,12 @@ fn feed(
 }
 
 /// A value short enough for keys and alerts: what is too long is cut, and told apart by its hash.
-fn bounded(text: &str) -> Cow<'_, str> {
+fn bounded(text: &[u8]) -> Cow<'_, [u8]> {
     if text.len() <= GROUP_VALUE_BYTES_MAX {
         return Cow::Borrowed(text);
     }
-    let end = text.floor_char_boundary(GROUP_VALUE_BYTES_MAX);
-    let hash = hex(&stable_hash(&[text.as_bytes()]));
-    Cow::Owned(format!("{}… ({} bytes, {hash})", &text[..end], text.len()))
+    let hash = hex(&stable_hash(&[text]));
+    let whole = String::from_utf8_lossy(text);
+    let end = whole.floor_char_boundary(GROUP_VALUE_BYTES_MAX);
+    Cow::Owned(format!("{}… ({} bytes, {hash})", &whole[..end], text.len()).into_bytes())
 }

@@ -38,6 +38,13 @@ impl Exhibit for Undecoded<'_> {
         }
     }
 
+    fn bytes(&self, path: &FieldPath) -> Option<Cow<'_, [u8]>> {
+        match self.known.number(path) {
+            Some(field) => self.known.bytes(field),
+            None => self.tree()?.text(path).map(|text| text.into_owned().into_bytes().into()),
+        }
+    }
+
     fn record(&self) -> Option<&[u8]> {
         self.record.payload
     }

@@ -11,13 +11,11 @@ pub struct ValueHash([u64; 2]);
 
 impl ValueHash {
     /// Of the parts of a value, each with its length.
-    pub fn of<'p>(parts: impl IntoIterator<Item = &'p str>) -> Self {
+    pub fn of<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> Self {
         let mut parts = parts.into_iter();
         let (first, second) = (parts.next().unwrap_or_default(), parts.next());
-        let Some(second) = second else { return Self::cut(stable_hash(&[first.as_bytes()])) };
-        let rest = parts.map(str::as_bytes);
-        let all: Vec<&[u8]> =
-            [first.as_bytes(), second.as_bytes()].into_iter().chain(rest).collect();
+        let Some(second) = second else { return Self::cut(stable_hash(&[first])) };
+        let all: Vec<&[u8]> = [first, second].into_iter().chain(parts).collect();
         Self::cut(stable_hash(&all))
     }
 

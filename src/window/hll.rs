@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     fn hash(n: u64) -> ValueHash {
-        ValueHash::of([n.to_string().as_str()])
+        ValueHash::of([n.to_string().as_bytes()])
     }
 
     #[test]
