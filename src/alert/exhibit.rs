@@ -16,8 +16,9 @@ pub trait Exhibit {
     /// The first text at `path`, as [`Event::text`] finds it.
     fn text(&self, path: &FieldPath) -> Option<Cow<'_, str>>;
 
-    /// The bytes of that text: for who only copies them, since to say that they are a text takes time.
-    fn bytes(&self, path: &FieldPath) -> Option<Cow<'_, [u8]>> {
+    /// The bytes of that text: for who only copies them, since to say that they are a text takes time. The
+    /// reader may have a number for the path.
+    fn bytes(&self, path: &FieldPath, _number: Option<u32>) -> Option<Cow<'_, [u8]>> {
         Some(match self.text(path)? {
             Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
             Cow::Owned(text) => Cow::Owned(text.into_bytes()),

@@ -55,7 +55,7 @@ impl PackedMatch {
         buffer.clear();
         values(buffer);
         let (rule, family) = (rule as u32, family as u32);
-        Self { time, rule, family, values: Values::of(buffer) }
+        Self { time, rule, family, values: Values::from_slice(buffer) }
     }
 
     /// The same at another time.
@@ -66,7 +66,7 @@ impl PackedMatch {
 
     /// The values as they are packed.
     pub fn values(&self) -> &[u8] {
-        self.values.bytes()
+        &self.values
     }
 
     /// The values of the family's key.
@@ -158,6 +158,6 @@ correlation:
 
     #[test]
     fn a_match_is_small() {
-        assert_eq!(size_of::<PackedMatch>(), 48);
+        assert_eq!(size_of::<PackedMatch>(), 56);
     }
 }

@@ -5,54 +5,31 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::ids::GroupKey;
 
-/// Packed values, of which up to `N` bytes need no memory of their own.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Packed<const N: usize> {
-    /// Few bytes.
-    Short(u8, [u8; N]),
-    /// More.
-    Long(Box<[u8]>),
-}
+/// The values of a group: an address or a user's name needs no memory of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key(SmallVec<[u8; 16]>);
 
-/// The values of a group: an address or a user's name is short.
-pub type Key = Packed<22>;
+/// The values of a match: nor do an address and a user's name.
+pub type Values = SmallVec<[u8; 32]>;
 
-/// The values of a match: an address and a user's name are short.
-pub type Values = Packed<30>;
-
-impl<const N: usize> Default for Packed<N> {
-    fn default() -> Self {
-        Self::Short(0, [0; N])
-    }
-}
-
-impl<const N: usize> Packed<N> {
+impl Key {
     /// Of bytes that [`encode`] wrote.
     pub fn of(bytes: &[u8]) -> Self {
-        if bytes.len() > N {
-            return Self::Long(bytes.into());
-        }
-        let mut short = [0; N];
-        short[..bytes.len()].copy_from_slice(bytes);
-        Self::Short(bytes.len() as u8, short)
+        Self(SmallVec::from_slice(bytes))
     }
 
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Short(len, bytes) => &bytes[..usize::from(*len)],
-            Self::Long(bytes) => bytes,
-        }
+        &self.0
     }
 
     /// Bytes on the heap.
     pub fn heap(&self) -> usize {
-        match self {
-            Self::Short(..) => 0,
-            Self::Long(bytes) => bytes.len(),
-        }
+        if self.0.spilled() { self.0.capacity() } else { 0 }
     }
 
     /// The values again.
@@ -154,7 +131,6 @@ mod tests {
             group.iter().for_each(|v| encode(v.map(str::as_bytes), &mut bytes));
             let again = GroupKey(group.iter().map(|v| v.map(Arc::from)).collect());
             assert_eq!(Key::of(&bytes).group(), again);
-            assert_eq!(Values::of(&bytes).group(), again);
             let texts: Vec<_> = parts(&bytes).map(Part::text).collect();
             assert_eq!(texts, group);
             let joined: Vec<u8> = parts(&bytes).flat_map(|p| p.packed.to_vec()).collect();

@@ -154,6 +154,11 @@ impl Reader {
         })
     }
 
+    /// The number of a field, if it has one.
+    pub fn number(&self, field: &FieldPath) -> Option<u32> {
+        self.layout.number.get(field).copied()
+    }
+
     /// Reads one record.
     pub fn read<'r>(&'r mut self, payload: &'r [u8]) -> Read<'r> {
         let record = trimmed(payload);
@@ -194,7 +199,7 @@ impl Reader {
         if self.kinds.len() >= SIGNATURES_MAX {
             return false;
         }
-        let number = |field: &FieldPath| self.layout.number.get(field).copied();
+        let number = |field: &FieldPath| self.number(field);
         let renames = decoder.tables.renames(entries);
         let renames = renames.filter_map(|(from, to)| Some((number(from)?, number(to)?))).collect();
         let index = self.kinds.len() as u32;

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::slice;
 use std::sync::Arc;
 
 use super::undecoded::Undecoded;
@@ -108,6 +107,8 @@ pub struct Filter {
     view: usize,
     /// What alerts are made from; `None` when none are wanted.
     templates: Option<Templates>,
+    /// What the reader numbers the fields of each family with.
+    numbers: Arc<[Vec<Option<u32>>]>,
     hits: Vec<usize>,
 }
 
@@ -121,9 +122,13 @@ impl Filter {
     pub fn for_view(rules: Arc<RuleSet>, decoder: Arc<Decoder>, view: usize) -> Self {
         let templates = Some(Templates::new(Arc::clone(&rules), view));
         let shown = shown_fields(&rules, view);
-        let engine = Engine::for_view(rules, view);
+        let engine = Engine::for_view(Arc::clone(&rules), view);
         let reader = Reader::new(&decoder, engine.fields(), &shown);
-        Self { engine, decoder, reader, plans: Vec::new(), view, templates, hits: Vec::new() }
+        let number = |field: &FieldPath| reader.as_ref().and_then(|reader| reader.number(field));
+        let numbers = rules.families.iter().map(|f| f.fields.iter().map(number).collect());
+        let numbers = numbers.collect();
+        let (plans, hits) = (Vec::new(), Vec::new());
+        Self { engine, decoder, reader, plans, view, templates, numbers, hits }
     }
 
     /// The same without alerts: only matches and detections are asked for.
@@ -152,7 +157,7 @@ impl Filter {
     pub fn record(&mut self, record: &Record<'_>, out: &mut FilterOutput) -> Option<Timestamp> {
         out.counts.read += 1;
         out.counts.bytes += record.payload.map_or(0, <[u8]>::len) as u64;
-        let Self { engine, decoder, reader, plans, view, templates, hits } = self;
+        let Self { engine, decoder, reader, plans, view, templates, numbers, hits } = self;
         hits.clear();
         let mut is_new = false;
         if let (Some(reader), Some(payload)) = (reader, record.payload) {
@@ -161,14 +166,10 @@ impl Filter {
                     let detect = |rule| hits.push(rule);
                     if engine.detect_facts(known.facts, plans[known.kind], known.source, detect) {
                         let time = timed(known.time, record, &mut out.counts);
-                        let outputs = Outputs { rules: engine.rules(), templates, view: *view };
-                        outputs.put(
-                            hits,
-                            &Undecoded::new(known, decoder, record),
-                            time,
-                            record,
-                            out,
-                        );
+                        let rules = engine.rules();
+                        let outputs = Outputs { rules, templates, numbers, view: *view };
+                        let event = Undecoded::new(known, decoder, record);
+                        outputs.put(hits, &event, time, record, out);
                         return time;
                     }
                     hits.clear();
@@ -187,7 +188,7 @@ impl Filter {
         is_new: bool,
         out: &mut FilterOutput,
     ) -> Option<Timestamp> {
-        let Self { engine, decoder, reader, plans, view, templates, hits } = self;
+        let Self { engine, decoder, reader, plans, view, templates, numbers, hits } = self;
         let decoded = decoder.decode_told(record.payload, record.headers, record.reference);
         let (event, entries) = match decoded {
             Ok(decoded) => decoded,
@@ -207,7 +208,7 @@ impl Filter {
         engine.detect(&event, |rule| hits.push(rule));
         let time = timed(event.time, record, &mut out.counts);
         let json = record.payload.filter(|_| decoder.format == Format::Json);
-        let outputs = Outputs { rules: engine.rules(), templates, view: *view };
+        let outputs = Outputs { rules: engine.rules(), templates, numbers, view: *view };
         outputs.put(hits, &Decoded { event: &event, json }, time, record, out);
         time
     }
@@ -241,6 +242,7 @@ fn shown_fields(rules: &RuleSet, view: usize) -> Vec<FieldPath> {
 struct Outputs<'f> {
     rules: &'f RuleSet,
     templates: &'f Option<Templates>,
+    numbers: &'f [Vec<Option<u32>>],
     view: usize,
 }
 
@@ -268,38 +270,40 @@ impl Outputs<'_> {
             let changed = rule.changed(self.view);
             for &family in changed.map_or(&rule.families, |v| &v.families) {
                 if let Some(time) = time {
-                    feed(self.rules, (index, changed), family, event, time, out);
+                    self.feed((index, changed), family, event, time, out);
                 }
             }
         }
     }
-}
 
-/// Makes the match that a family gets; without the family's key it could feed none of its members. A
-/// pipeline may have said which event fields hold the family's: the match has the names of the family.
-fn feed(
-    rules: &RuleSet,
-    (index, changed): (usize, Option<&RuleView>),
-    family: usize,
-    event: &impl Exhibit,
-    time: Timestamp,
-    out: &mut FilterOutput,
-) {
-    let spec = &rules.families[family];
-    let matched = PackedMatch::new(time, (index, family), &mut out.buffer, |buffer| {
-        for field in &spec.fields {
-            let holders = changed.map_or_else(|| slice::from_ref(field), |v| v.holders(field));
-            let text = holders.iter().find_map(|holder| event.bytes(holder));
-            encode(text.as_deref().map(bounded).as_deref(), buffer);
+    /// Makes the match that a family gets; without the family's key it could feed none of its members. A
+    /// pipeline may have said which event fields hold the family's: the match has the names of the family.
+    fn feed(
+        &self,
+        (index, changed): (usize, Option<&RuleView>),
+        family: usize,
+        event: &impl Exhibit,
+        time: Timestamp,
+        out: &mut FilterOutput,
+    ) {
+        let spec = &self.rules.families[family];
+        let matched = PackedMatch::new(time, (index, family), &mut out.buffer, |buffer| {
+            for (field, number) in spec.fields.iter().zip(&self.numbers[family]) {
+                let text = match changed {
+                    None => event.bytes(field, *number),
+                    Some(view) => view.holders(field).iter().find_map(|f| event.bytes(f, None)),
+                };
+                encode(text.as_deref().map(bounded).as_deref(), buffer);
+            }
+        });
+        if !spec.null_group && matched.key(spec).any(|part| !part.is_some()) {
+            for member in &spec.members {
+                *out.counts.missing_field.entry(*member).or_default() += 1;
+            }
+            return;
         }
-    });
-    if !spec.null_group && matched.key(spec).any(|part| !part.is_some()) {
-        for member in &spec.members {
-            *out.counts.missing_field.entry(*member).or_default() += 1;
-        }
-        return;
+        out.matches.push(matched);
     }
-    out.matches.push(matched);
 }
 
 /// A value short enough for keys and alerts: what is too long is cut, and told apart by its hash.

@@ -38,8 +38,8 @@ impl Exhibit for Undecoded<'_> {
         }
     }
 
-    fn bytes(&self, path: &FieldPath) -> Option<Cow<'_, [u8]>> {
-        match self.known.number(path) {
+    fn bytes(&self, path: &FieldPath, number: Option<u32>) -> Option<Cow<'_, [u8]>> {
+        match number.or_else(|| self.known.number(path)) {
             Some(field) => self.known.bytes(field),
             None => self.tree()?.text(path).map(|text| text.into_owned().into_bytes().into()),
         }

@@ -168,7 +168,7 @@ impl DistinctWindow {
 
     /// Words of the first value and the last.
     pub(super) fn touch(&self) -> u64 {
-        let first = self.few.first().map_or(0, |last| last.value.bits());
+        let first = self.few.first().map_or(0, |last| last.value.word());
         first ^ self.latest_time().0.cast_unsigned()
     }
 

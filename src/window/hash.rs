@@ -4,8 +4,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::stable_hash;
 
-/// The hash of a value or a tuple of values: 128 bits of SHA-256, so that nobody who chooses the values
-/// can make two of them look alike.
+/// Bytes of a value that stands for itself.
+const SHORT: usize = 15;
+
+/// In place of the length of a short one.
+const HASHED: u8 = u8::MAX;
+
+/// A short value itself; of a longer one, or of several together, 120 bits of SHA-256. So no two short ones
+/// look alike, and nobody who chooses the values can make two others do so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ValueHash([u64; 2]);
 
@@ -14,22 +20,64 @@ impl ValueHash {
     pub fn of<'p>(parts: impl IntoIterator<Item = &'p [u8]>) -> Self {
         let mut parts = parts.into_iter();
         let (first, second) = (parts.next().unwrap_or_default(), parts.next());
-        let Some(second) = second else { return Self::cut(stable_hash(&[first])) };
-        let all: Vec<&[u8]> = [first, second].into_iter().chain(parts).collect();
-        Self::cut(stable_hash(&all))
+        let mut bytes = [0; 16];
+        match second {
+            None if first.len() <= SHORT => {
+                bytes[0] = first.len() as u8;
+                bytes[1..=first.len()].copy_from_slice(first);
+            }
+            _ => {
+                let all: Vec<&[u8]> = std::iter::once(first).chain(second).chain(parts).collect();
+                bytes = stable_hash(&all);
+                bytes[0] = HASHED;
+            }
+        }
+        Self::joined(bytes)
     }
 
-    fn cut(hash: [u8; 16]) -> Self {
-        let half = |at: usize| {
-            let mut bytes = [0; 8];
-            bytes.copy_from_slice(&hash[at..at + 8]);
-            u64::from_le_bytes(bytes)
-        };
-        Self([half(0), half(8)])
+    fn joined(bytes: [u8; 16]) -> Self {
+        let whole = u128::from_le_bytes(bytes);
+        Self([whole as u64, (whole >> 64) as u64])
     }
 
-    /// 64 of its bits.
+    /// 64 bits that are as good as random, for a sketch.
     pub fn bits(self) -> u64 {
+        let [low, high] = self.0.map(u64::to_le_bytes);
+        let hash = stable_hash(&[&low, &high]);
+        (u128::from_le_bytes(hash) >> 64) as u64
+    }
+
+    /// Some of its bytes, whatever they say.
+    pub(super) fn word(self) -> u64 {
         self.0[0]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_differ_stand_apart() {
+        let long = "x".repeat(40);
+        let values: [&[&str]; 12] = [
+            &[],
+            &["a"],
+            &["a\0"],
+            &["ab"],
+            &["fifteen bytes.."],
+            &["sixteen bytes..."],
+            &["sixteen bytes..!"],
+            &[&long],
+            &["a", "b"],
+            &["ab", ""],
+            &["", "ab"],
+            &["a", "b", ""],
+        ];
+        let of = |parts: &[&str]| ValueHash::of(parts.iter().map(|part| part.as_bytes()));
+        let all: std::collections::BTreeSet<_> = values.iter().map(|parts| of(parts)).collect();
+        assert_eq!(all.len(), values.len());
+        let bits: std::collections::BTreeSet<_> = all.iter().map(|value| value.bits()).collect();
+        assert_eq!(bits.len(), values.len());
     }
 }
