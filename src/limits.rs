@@ -116,7 +116,7 @@ pub const PENDING_MATCHES_MAX: usize = 2_000_000;
 
 /// Bytes of whole lines that `eval` hands to a worker at once: enough that handing over costs nothing,
 /// few enough to stay in the cache of a core.
-pub const EVAL_BLOCK_BYTES: usize = 256 << 10;
+pub const EVAL_BLOCK_BYTES: usize = 512 << 10;
 
 /// A file of JSON that is not one object a line is read into memory as a whole, if it is not larger.
 pub const EVAL_DOCUMENT_BYTES_MAX: usize = 64 << 20;

@@ -131,8 +131,14 @@ pub enum Read<'r> {
 
 impl Reader {
     /// For the records of a decoder; `asked` are the fields that rules ask for, `shown` those that are
-    /// wanted when a rule matches. `None` when every record of such a source must be decoded.
-    pub fn new(decoder: &Decoder, asked: &[FieldPath], shown: &[FieldPath]) -> Option<Self> {
+    /// wanted when a rule matches, and `keywords` whether a rule asks for values wherever they are. `None`
+    /// when every record of such a source must be decoded.
+    pub fn new(
+        decoder: &Decoder,
+        asked: &[FieldPath],
+        shown: &[FieldPath],
+        keywords: bool,
+    ) -> Option<Self> {
         let by_header = |tag: &super::Tag| matches!(tag.origin, TagOrigin::Header(_));
         if decoder.format != Format::Json
             || !decoder.mappings.is_empty()
@@ -142,6 +148,7 @@ impl Reader {
         }
         let layout = Layout::new(decoder, asked, shown)?;
         let scanner = Scanner::new(&layout.fields, windows::NAMES, windows::PREFIXES);
+        let scanner = if keywords { scanner } else { scanner.of_fields_only() };
         Some(Self {
             scanner: Arc::new(scanner),
             layout: Arc::new(layout),

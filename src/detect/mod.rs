@@ -128,6 +128,11 @@ impl Engine {
         &self.program.fields
     }
 
+    /// Whether a rule asks for values wherever they are.
+    pub fn asks_keywords(&self) -> bool {
+        self.program.items.iter().any(|item| item.field.is_none())
+    }
+
     /// Calls `sink` with the index of each detection rule that matches, in load order.
     pub fn detect(&mut self, event: &Event<'_>, sink: impl FnMut(usize)) {
         let plan = self.plan_for(&event.source);

@@ -123,7 +123,7 @@ impl Filter {
         let templates = Some(Templates::new(Arc::clone(&rules), view));
         let shown = shown_fields(&rules, view);
         let engine = Engine::for_view(Arc::clone(&rules), view);
-        let reader = Reader::new(&decoder, engine.fields(), &shown);
+        let reader = Reader::new(&decoder, engine.fields(), &shown, engine.asks_keywords());
         let number = |field: &FieldPath| reader.as_ref().and_then(|reader| reader.number(field));
         let numbers = rules.families.iter().map(|f| f.fields.iter().map(number).collect());
         let numbers = numbers.collect();

@@ -459,7 +459,7 @@ correlation:
 
     #[test]
     fn the_output_is_the_same_for_every_number_of_threads() {
-        let (rules, text) = (rules(), events(12_000));
+        let (rules, text) = (rules(), events(24_000));
         assert!(text.len() > 8 * EVAL_BLOCK_BYTES, "chunks for all threads");
         for (matches, revisions) in [(true, false), (true, true), (false, false)] {
             let one = evaluated(&rules, &options(1, matches, revisions), &text);
@@ -506,7 +506,7 @@ correlation:
 
     #[test]
     fn chunks_change_no_finding() {
-        let (rules, text) = (rules(), events(12_000));
+        let (rules, text) = (rules(), events(24_000));
         let (printed, _) = evaluated(&rules, &options(3, true, true), &text);
         let lines = printed.lines().map(|l| serde_json::from_str(l).expect("JSON"));
         let lines: Vec<serde_json::Value> = lines.collect();
@@ -550,7 +550,7 @@ correlation:
 
     #[test]
     fn input_that_breaks_and_output_that_nobody_reads_end_the_run() {
-        let (rules, text) = (rules(), events(12_000));
+        let (rules, text) = (rules(), events(24_000));
         let broken = |bytes: &str| Broken(io::Cursor::new(bytes.as_bytes().to_vec()));
         for threads in [1, 3] {
             let options = options(threads, true, false);

@@ -33,6 +33,8 @@ use crate::limits::EVENT_BYTES_MAX;
 pub struct Scanner {
     keys: Keys,
     dispatch: Dispatch,
+    /// Whether scalars that belong to no field are kept.
+    keeps_all: bool,
 }
 
 /// What a scanner keeps between records; one for each thread.
@@ -58,7 +60,13 @@ impl Scanner {
         path: SimdPath,
     ) -> Self {
         let keys = Keys::new(fields, stop_names, stop_prefixes);
-        Self { keys, dispatch: Dispatch::new(path) }
+        Self { keys, dispatch: Dispatch::new(path), keeps_all: true }
+    }
+
+    /// The same without the scalars that belong to no field: for who asks of none but fields.
+    #[must_use]
+    pub fn of_fields_only(self) -> Self {
+        Self { keeps_all: false, ..self }
     }
 
     /// Reads one record into the view. True: it is a JSON object to serde_json, and the view says of
@@ -80,6 +88,7 @@ impl Scanner {
             *objects = 0;
         }
         let (places, marks) = (&index.places[..index.count], &index.marks[..]);
-        Walk { keys: &self.keys, record, places, marks, view, seen, objects }.record().is_some()
+        let (keys, keeps_all) = (&self.keys, self.keeps_all);
+        Walk { keys, keeps_all, record, places, marks, view, seen, objects }.record().is_some()
     }
 }

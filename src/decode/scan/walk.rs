@@ -29,6 +29,8 @@ pub(super) struct Seen {
 /// One record being read.
 pub(super) struct Walk<'w> {
     pub keys: &'w Keys,
+    /// Whether scalars that belong to no field are kept.
+    pub keeps_all: bool,
     pub record: &'w [u8],
     /// Where quotes and brackets stand.
     pub places: &'w [u32],
@@ -274,6 +276,7 @@ impl Walk<'_> {
     fn push(&mut self, field: u32, kind: Kind, start: usize, end: usize) {
         let (start, end) = (start as u32, end as u32);
         match field {
+            NONE if !self.keeps_all => {}
             NONE => self.view.push(kind, start, end),
             field => self.view.push_to(field, kind, start, end),
         }
