@@ -17,8 +17,9 @@ const TICK_MICROS: i64 = 1_000_000;
 /// Groups that are looked at together when their second comes.
 const NEAR: usize = 64;
 
-/// Lists of seconds gone by that are kept for others.
+/// Lists of seconds gone by that are kept for others, and entries that one of them may have room for.
 const SPARE_MAX: usize = 64;
+const SPARE_ENTRIES_MAX: usize = 4096;
 
 /// A group that ends, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +155,7 @@ impl Timers {
         }
         self.open[before..].chunks(NEAR).for_each(|ending| groups.touch(ending));
         self.open.sort_unstable_by(|a, b| groups.order(b, a));
-        if self.spare.len() < SPARE_MAX {
+        if self.spare.len() < SPARE_MAX && entries.capacity() <= SPARE_ENTRIES_MAX {
             entries.clear();
             self.spare.push(entries);
         }
