@@ -115,7 +115,7 @@ fn measure(kind: &str, groups: u64, zipf: bool) -> String {
         let started = on_core();
         let mut wanted = [(0, 0); TOUCHED];
         for (wanted, next) in wanted.iter_mut().zip(&batch) {
-            wanted.1 = store.hash(0, &next.key);
+            wanted.1 = store.keyed(0, &next.key).hash;
         }
         store.touch(&wanted);
         for (next, (_, hash)) in batch.iter().zip(wanted) {

@@ -31,7 +31,7 @@ impl Fold {
         let values = group.0.iter().map(|value| value.as_deref().map(str::as_bytes));
         values.for_each(|value| packed::encode(value, &mut bytes));
         let groups = self.store.all().get(rule)?;
-        let window = &groups.get(groups.find(&bytes)?)?.window;
+        let window = &groups.get(groups.find(groups.keyed(&bytes))?)?.window;
         let (kind, now) = (&self.plan.specs[rule].kind, self.happened?);
         let rule = &self.plan.rules.correlations[rule];
         let standing = window.standing(kind, rule.timespan_micros, now);

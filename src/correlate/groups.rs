@@ -70,9 +70,9 @@ impl Groups {
         self.bytes
     }
 
-    /// What a key is looked up by.
-    pub fn hash(&self, key: &[u8]) -> u32 {
-        self.hasher.hash_one(key) as u32
+    /// A group, to be looked up.
+    pub fn keyed<'k>(&self, bytes: &'k [u8]) -> Keyed<'k> {
+        Keyed { bytes, hash: self.hasher.hash_one(bytes) as u32 }
     }
 
     /// The number of a group that may have a key of that hash, without a look at the group.
@@ -81,12 +81,7 @@ impl Groups {
     }
 
     /// The number of the group with that key.
-    pub fn find(&self, key: &[u8]) -> Option<u32> {
-        self.find_keyed(Keyed { bytes: key, hash: self.hash(key) })
-    }
-
-    /// The number of the group with that key.
-    pub fn find_keyed(&self, key: Keyed<'_>) -> Option<u32> {
+    pub fn find(&self, key: Keyed<'_>) -> Option<u32> {
         let same = |number: &u32| {
             self.get(*number).is_some_and(|g| g.hash == key.hash && g.key.bytes() == key.bytes)
         };
@@ -105,12 +100,7 @@ impl Groups {
     }
 
     /// Adds a group that is not there yet; gives its number.
-    pub fn insert(&mut self, key: &[u8], shard: u8, window: Window) -> u32 {
-        self.insert_keyed(Keyed { bytes: key, hash: self.hash(key) }, shard, window)
-    }
-
-    /// Adds a group that is not there yet; gives its number.
-    pub fn insert_keyed(&mut self, key: Keyed<'_>, shard: u8, window: Window) -> u32 {
+    pub fn insert(&mut self, key: Keyed<'_>, shard: u8, window: Window) -> u32 {
         let (hash, key) = (key.hash, Key::of(key.bytes));
         let group = Group { key, hash, shard, changed: false, written: false, window };
         self.bytes += size_of::<Group>() + APART_BYTES + group.key.heap() + group.window.bytes();

@@ -44,8 +44,7 @@ pub struct PackedMatch {
 }
 
 impl PackedMatch {
-    /// A match of a rule for a family. `value` writes each of the family's fields in turn; `buffer` is used
-    /// for that.
+    /// A match of a rule for a family. `values` writes each of the family's fields in turn into the buffer.
     pub fn new(
         time: Timestamp,
         (rule, family): (usize, usize),

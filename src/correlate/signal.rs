@@ -157,7 +157,7 @@ impl Feeds {
                 let place = (target.rule, target.input);
                 let is_whole = group_of(plan, place, &values, &mut self.keys);
                 let end = self.keys.len();
-                let hash = is_whole.then(|| store.hash(target.rule, &self.keys[start..end]));
+                let hash = is_whole.then(|| store.keyed(target.rule, &self.keys[start..end]).hash);
                 self.wanted.extend(hash.map(|hash| (target.rule, hash)));
                 self.lines.push(Line { target: *target, end, hash });
             }

@@ -26,7 +26,7 @@ pub struct Spec {
 pub struct Keyed<'k> {
     /// Its values, packed.
     pub bytes: &'k [u8],
-    /// Their [hash](Store::hash).
+    /// Their hash, which is that of one correlation: see [`Store::keyed`].
     pub hash: u32,
 }
 
@@ -126,14 +126,14 @@ impl Store {
         shard: impl FnOnce() -> u8,
     ) -> Option<Applied> {
         let spec = specs.get(rule)?;
-        let known = self.groups[rule].find_keyed(key);
+        let known = self.groups[rule].find(key);
         let is_kept = !self.changes.is_empty();
         let shard = || if is_kept { shard() } else { 0 };
         if known.is_none() && self.is_full(rule, bounds) {
             return None;
         }
         let (group, applied) = self.of(rule, |groups| {
-            let new = || groups.insert_keyed(key, shard(), Window::new(&spec.kind));
+            let new = || groups.insert(key, shard(), Window::new(&spec.kind));
             let group = known.unwrap_or_else(new);
             let applied = groups.change(group, |g| {
                 let before = may_end_within(&spec.kind, &g.window);
@@ -150,12 +150,7 @@ impl Store {
 
     /// A group of a correlation, to be looked up.
     pub fn keyed<'k>(&self, rule: usize, bytes: &'k [u8]) -> Keyed<'k> {
-        Keyed { bytes, hash: self.hash(rule, bytes) }
-    }
-
-    /// What a group of a correlation is looked up by.
-    pub fn hash(&self, rule: usize, key: &[u8]) -> u32 {
-        self.groups.get(rule).map_or(0, |groups| groups.hash(key))
+        self.groups[rule].keyed(bytes)
     }
 
     /// Has what happenings to come will need brought near: each a correlation and the hash of a key.
@@ -262,6 +257,7 @@ impl Store {
 
     /// Puts a group back as it was written; its timer has still to be [armed](Self::arm_kept).
     pub fn put_kept(&mut self, rule: usize, key: &[u8], shard: u8, window: Window) {
+        let key = self.groups[rule].keyed(key);
         let known = self.groups[rule].find(key);
         self.of(rule, |groups| match known {
             Some(number) => {
@@ -276,7 +272,7 @@ impl Store {
 
     /// Takes a group out that was written as gone.
     pub fn drop_kept(&mut self, rule: usize, key: &[u8]) {
-        if let Some(number) = self.groups[rule].find(key) {
+        if let Some(number) = self.groups[rule].find(self.keyed(rule, key)) {
             self.of(rule, |groups| groups.remove(number));
         }
     }

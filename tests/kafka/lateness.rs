@@ -3,16 +3,9 @@
 use serde_json::Value;
 
 use crate::kit::{Topic, Writer, kafka, wait_for};
-use crate::service::{App, Instance};
+use crate::service::{App, FAILED, Instance};
 
 const RULES: &str = "\
-title: Failed
-name: failed
-logsource: {product: test}
-detection:
-  failed: {result: failed}
-  condition: failed
----
 title: Three failures of a user
 id: 0b9f2c3e-5f0c-4c8a-9f0d-3f1c7f7f0021
 correlation:
@@ -52,7 +45,7 @@ fn late(instance: &Instance, series: &str, bucket: &str) -> f64 {
 fn a_match_that_is_too_late_for_its_correlation_is_in_the_late_topic_once() {
     let Some(bootstrap) = kafka() else { return };
     let app = App::json(&bootstrap, "lateness", 1);
-    std::fs::write(app.rules.join("marked.yml"), RULES).unwrap();
+    std::fs::write(app.rules.join("marked.yml"), format!("{FAILED}{RULES}")).unwrap();
     let instance = app.start("a");
     let (mut alerts, mut kept) =
         (app.alerts(), Topic::open(&bootstrap, &format!("{}.late", app.name)));

@@ -48,6 +48,17 @@ pub struct App {
     pub more: String,
 }
 
+/// A rule for correlations to count.
+pub const FAILED: &str = "\
+title: Failed
+name: failed
+logsource: {product: test}
+detection:
+  failed: {result: failed}
+  condition: failed
+---
+";
+
 impl App {
     /// Over syslog with the shipped rules.
     pub fn syslog(bootstrap: &str, what: &str) -> App {

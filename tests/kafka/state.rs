@@ -9,20 +9,13 @@ use serde_json::Value;
 
 use crate::conformance::kit::{admin, block_on, config, drain};
 use crate::kit::{Topic, Writer, bounds, committed, delete_records, kafka, wait_for};
-use crate::service::{App, Instance};
+use crate::service::{App, FAILED, Instance};
 
 const PARTITIONS: i32 = 4;
 const USERS: usize = 40;
 
 /// Five of a user within an hour.
 const FIVE: &str = "\
-title: Failed
-name: failed
-logsource: {product: test}
-detection:
-  failed: {result: failed}
-  condition: failed
----
 title: Five failures of a user
 id: 0b9f2c3e-5f0c-4c8a-9f0d-3f1c7f7f0005
 correlation:
@@ -36,7 +29,7 @@ level: high
 
 fn app(bootstrap: &str, what: &str) -> App {
     let mut app = App::json(bootstrap, what, 1);
-    std::fs::write(app.rules.join("marked.yml"), FIVE).unwrap();
+    std::fs::write(app.rules.join("marked.yml"), format!("{FAILED}{FIVE}")).unwrap();
     // So that parts of the state are written at different times.
     app.snapshot_interval = "2s";
     app
@@ -172,11 +165,15 @@ fn a_new_title_keeps_what_was_counted_and_a_new_condition_does_not() {
     app.settle();
     instance.stop();
     let rules = app.rules.join("marked.yml");
-    std::fs::write(&rules, FIVE.replace("title: Five", "title: At least five")).unwrap();
+    std::fs::write(
+        &rules,
+        format!("{FAILED}{}", FIVE.replace("title: Five", "title: At least five")),
+    )
+    .unwrap();
     let instance = app.start("a");
     wait_for_groups(&instance, USERS);
     instance.stop();
-    std::fs::write(&rules, FIVE.replace("gte: 5", "gte: 4")).unwrap();
+    std::fs::write(&rules, format!("{FAILED}{}", FIVE.replace("gte: 5", "gte: 4"))).unwrap();
     let instance = app.start("a");
     wait_for("it has taken over", || (restores(&instance) == all_from("kept")).then_some(()));
     // Three of these four are new, and make no four with those before.
