@@ -7,10 +7,12 @@
 //!
 //! A lane is a topic of six partitions, compressed with lz4 and written before anything is measured, and
 //! a set of rules. The clock runs from the first position that the group commits, which happens before
-//! the first record is processed, to the commit of the last record. The broker works on the same cores;
-//! it has served the topic once before, as a broker that has run for a minute has compiled its code.
+//! the first record is processed, to the commit of the last record. The broker works on the same cores, and
+//! compiles what it runs while it runs it; so each lane is drained in several rounds, each by an app of its own. The
+//! first shows a broker that has just begun, the later ones one that has done this for a minute.
 //! Then the alerts topic is compared with `watchfire eval` over the same records: an alert's identity is
-//! made of the rule and the record's place, so both must name the same ones.
+//! made of the rule and the record's place, so both must name the same ones. Watchfire has as many workers as it
+//! takes by itself, or `WATCHFIRE_BENCH_WORKERS` in its first stage.
 //!
 //! `rules` lanes run all of SigmaHQ's rules when the corpora are there (`WATCHFIRE_CORPORA`), else those
 //! that come with Watchfire; `quiet` lanes run one rule that never matches, to show what is not matching.
@@ -42,6 +44,7 @@ use watchfire::ids::AlertId;
 
 /// Records in a row that go to one partition, as from a shipper that fills batches.
 const IN_A_ROW: usize = 500;
+const ROUNDS: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(600);
 const CALL: Duration = Duration::from_secs(10);
 
@@ -71,10 +74,11 @@ fn main() {
         create_topic(&brokers, &topic);
         let placed = records.iter().enumerate().map(|(number, event)| (place(number).0, event));
         produce(&brokers, &topic, placed);
-        warm(&brokers, &topic, records.count);
         for (rules, name) in rules.iter().filter(|(_, name)| asked(name)) {
             let lane = Lane { name, brokers: &brokers, topic: &topic, records: &records };
-            lane.measure(*rules == "quiet");
+            for round in 1..=ROUNDS {
+                lane.measure(*rules == "quiet", round);
+            }
         }
     }
 }
@@ -119,7 +123,7 @@ fn auth() -> Records {
         format!("{{\"@timestamp\":\"2026-01-05T10:{minute:02}:{second:02}.{ms:03}Z\",{members}}}")
     };
     let events = (0..200_000).map(event).collect();
-    Records::new(events, 4_000_000, "{product: linux, service: sshd}", "made by the bench")
+    Records::new(events, 10_000_000, "{product: linux, service: sshd}", "made by the bench")
 }
 
 fn windows() -> Records {
@@ -128,9 +132,9 @@ fn windows() -> Records {
         Some(dir) => {
             let text = sigmahq::windows_events(&dir);
             let events: Vec<String> = text.lines().map(str::to_owned).collect();
-            Records::new(events, 600_000, "{product: windows}", "the corpora's Windows events")
+            Records::new(events, 3_000_000, "{product: windows}", "the corpora's Windows events")
         }
-        None => Records::new(made_up(), 600_000, "{product: windows}", "made by the bench"),
+        None => Records::new(made_up(), 3_000_000, "{product: windows}", "made by the bench"),
     }
 }
 
@@ -151,24 +155,6 @@ fn corpora() -> Option<PathBuf> {
     dir.is_dir().then_some(dir)
 }
 
-/// Reads all of it once, so that the broker's own compiler is done with the way that is measured.
-fn warm(brokers: &str, topic: &str, count: usize) {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        .set("group.id", "bench-warm")
-        .set("enable.auto.commit", "false")
-        .create()
-        .expect("consumer");
-    let mut list = TopicPartitionList::new();
-    for partition in 0..PARTITIONS {
-        list.add_partition_offset(topic, partition, Offset::Beginning).expect("a partition");
-    }
-    consumer.assign(&list).expect("assigned");
-    for _ in 0..count {
-        consumer.poll(CALL).expect("a record").expect("readable");
-    }
-}
-
 struct Lane<'l> {
     name: &'l str,
     brokers: &'l str,
@@ -177,7 +163,7 @@ struct Lane<'l> {
 }
 
 impl Lane<'_> {
-    fn measure(&self, quiet: bool) {
+    fn measure(&self, quiet: bool, round: usize) {
         let folder = tempfile::tempdir().expect("a folder");
         let own = folder.path().join("own.yml");
         std::fs::write(&own, if quiet { NEVER } else { ROOT }).expect("written");
@@ -186,7 +172,8 @@ impl Lane<'_> {
             let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("rules");
             rules.push(corpora().map_or(shipped, |dir| dir.join("sigmahq/rules")));
         }
-        let app = format!("{}-{}", self.topic, if quiet { "quiet" } else { "rules" });
+        let rules_name = if quiet { "quiet" } else { "rules" };
+        let app = format!("{}-{rules_name}-{round}", self.topic);
         let port =
             TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
         let config = self.config(&app, port, &rules);
@@ -212,7 +199,7 @@ impl Lane<'_> {
         let committed = "watchfire_transactions_total{outcome=\"committed\",stage=\"filter\"}";
         let committing = sample(&text, "watchfire_transaction_wait_seconds_sum{stage=\"filter\"}");
         println!(
-            "| {} | {:.0} | {:.0} | {} | {} | {} | {seconds:.2} s, {} records, {:.0} B each, {}; {} commits, waited for {:.1} % of the time; {} |",
+            "| {}, round {round} | {:.0} | {:.0} | {} | {} | {} | {seconds:.2} s, {} records, {:.0} B each, {}; {} commits, waited for {:.1} % of the time; {} |",
             self.name,
             count / seconds,
             self.records.bytes() as f64 / 1e6 / seconds,
@@ -230,12 +217,13 @@ impl Lane<'_> {
 
     fn config(&self, app: &str, port: u16, rules: &[PathBuf]) -> String {
         let mut config = String::new();
-        let workers = std::env::var("WATCHFIRE_BENCH_WORKERS").unwrap_or_else(|_| "1".to_owned());
+        let asked = std::env::var("WATCHFIRE_BENCH_WORKERS").ok();
+        let workers = asked.map(|n| format!("workers: {{filter: {n}}}\n")).unwrap_or_default();
         let _ = write!(
             config,
             "version: 1\napp: {app}\nkafka: {{brokers: ['{}']}}\n\
              sources: [{{topic: {}, format: json, logsource: {}}}]\nrules: {:?}\n\
-             topics: {{matches_partitions: 8}}\nworkers: {{filter: {workers}, correlate: 1}}\n\
+             topics: {{matches_partitions: 8}}\n{workers}\
              http: {{bind: '127.0.0.1:{port}'}}\n",
             self.brokers, self.topic, self.records.logsource, rules
         );

@@ -147,7 +147,8 @@ impl Template {
         let pairs = shown.iter().map(|(field, text)| (field.path.as_str(), text.as_str()));
         let summary = summary(&self.title, pairs);
         let filling = Filling { id, time, at, summary: &summary, shown: &shown };
-        let mut body = Vec::with_capacity(self.document.text_bytes() + 1024);
+        let event_bytes = event.record().map_or(0, <[u8]>::len);
+        let mut body = Vec::with_capacity(self.document.text_bytes() + event_bytes + 1024);
         self.document.write(&mut body, |slot, out| match slot {
             Slot::Event => exhibit::write(event, out),
             slot => filling.write(slot, out),
@@ -222,7 +223,13 @@ fn shown_names(rule: &DetectionRule, view: usize) -> impl Iterator<Item = &str> 
 }
 
 fn shown_text(event: &impl Exhibit, path: &FieldPath) -> Option<String> {
-    event.text(path).map(|text| text.chars().take(SHOWN_CHARS_MAX).collect())
+    let mut text = event.text(path)?.into_owned();
+    if text.len() > SHOWN_CHARS_MAX
+        && let Some((end, _)) = text.char_indices().nth(SHOWN_CHARS_MAX)
+    {
+        text.truncate(end);
+    }
+    Some(text)
 }
 
 fn id_of(rule: &RuleId, at: &Coordinate) -> AlertId {

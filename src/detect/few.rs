@@ -8,14 +8,27 @@ use super::vector::{BUCKETS, Tables, VectorPath, WINDOW};
 const LITERALS_MAX: usize = 200;
 const MISTAKEN_LITERALS_MAX: usize = 96;
 
+/// Literals of one bucket.
+const BUCKET_LITERALS: usize = 8;
+
 /// Literals in one pass.
-const PASS_LITERALS: usize = 64;
+const PASS_LITERALS: usize = BUCKETS * BUCKET_LITERALS;
 
 /// A few literals.
 #[derive(Clone, Debug)]
 pub struct Few {
     tables: Tables,
-    literals: [Box<[Told]>; BUCKETS],
+    buckets: [Bucket; BUCKETS],
+}
+
+/// Literals that are looked at together. Most positions are found for nothing, so their windows stand
+/// side by side: all are compared at once.
+#[derive(Clone, Debug, Default)]
+struct Bucket {
+    windows: [u32; BUCKET_LITERALS],
+    /// Which bits of the windows count.
+    masks: [u32; BUCKET_LITERALS],
+    literals: Box<[Told]>,
 }
 
 /// A literal, told by a window.
@@ -54,9 +67,9 @@ impl Few {
         let size = told.len().div_ceil(BUCKETS).max(1);
         let windows = told.iter().enumerate().map(|(at, told)| (told.window_bytes(), at / size));
         let tables = Tables::new(path, windows);
-        let mut buckets = told.chunks(size);
-        let literals = std::array::from_fn(|_| buckets.next().unwrap_or_default().into());
-        Self { tables, literals }
+        let mut parts = told.chunks(size);
+        let buckets = std::array::from_fn(|_| Bucket::new(parts.next().unwrap_or_default()));
+        Self { tables, buckets }
     }
 
     /// See [`Grams::search`](super::grams::Grams::search).
@@ -85,9 +98,12 @@ impl Few {
             return false;
         };
         while buckets != 0 {
-            let bucket = &self.literals[buckets.trailing_zeros() as usize];
+            let bucket = &self.buckets[buckets.trailing_zeros() as usize];
             buckets &= buckets - 1;
-            for told in bucket.iter().filter(|told| (told.window ^ window) & told.mask == 0) {
+            let mut told_by = bucket.told_by(window);
+            while told_by != 0 {
+                let told = &bucket.literals[told_by.trailing_zeros() as usize];
+                told_by &= told_by - 1;
                 let Some(from) = at.checked_sub(told.offset).filter(|from| *from >= start) else {
                     continue;
                 };
@@ -98,6 +114,27 @@ impl Few {
             }
         }
         false
+    }
+}
+
+impl Bucket {
+    fn new(literals: &[Told]) -> Self {
+        let mut bucket = Self { literals: literals.into(), ..Self::default() };
+        for (at, told) in literals.iter().enumerate() {
+            (bucket.windows[at], bucket.masks[at]) = (told.window, told.mask);
+        }
+        bucket
+    }
+
+    /// Which literals a window tells of, one bit each.
+    #[inline(always)]
+    fn told_by(&self, window: u32) -> u32 {
+        let mut same = 0;
+        for place in 0..BUCKET_LITERALS {
+            let is_same = (self.windows[place] ^ window) & self.masks[place] == 0;
+            same |= u32::from(is_same) << place;
+        }
+        same & ((1 << self.literals.len()) - 1)
     }
 }
 

@@ -136,7 +136,7 @@ struct Slot {
 }
 
 /// A literal at one of its grams.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Entry {
     /// Where in the literal the gram stands.
     offset: u32,
@@ -343,21 +343,25 @@ impl Tier {
                 placed.push((u64::from_le_bytes(word), entry));
             }
         }
-        placed.sort_unstable_by_key(|(gram, entry)| (*gram, entry.start));
-        let grams: Vec<u64> = placed.chunk_by(|a, b| a.0 == b.0).map(|same| same[0].0).collect();
-        let bits = Bits::new(grams.iter().copied(), way.width());
-        let mut slots = vec![Slot::default(); (grams.len() * 2).next_power_of_two()];
-        let mut entries = Vec::with_capacity(placed.len());
-        for same in placed.chunk_by(|a, b| a.0 == b.0) {
-            let gram = same[0].0;
-            let mask = slots.len() - 1;
-            let mut at = slot_of(gram) & mask;
-            while slots[at].count != 0 {
-                at = (at + 1) & mask;
-            }
-            slots[at] = Slot { gram, first: entries.len() as u32, count: same.len() as u32 };
-            entries.extend(same.iter().map(|(_, entry)| *entry));
+        // Counted, then put in their places from behind: each gram's in the order of their literals.
+        let mut slots = vec![Slot::default(); (placed.len() * 2).next_power_of_two()];
+        for (gram, _) in &placed {
+            let at = slot_of(&slots, *gram);
+            (slots[at].gram, slots[at].count) = (*gram, slots[at].count + 1);
         }
+        let mut end = 0;
+        for slot in &mut slots {
+            end += slot.count;
+            slot.first = end;
+        }
+        let mut entries = vec![Entry::default(); placed.len()];
+        for (gram, entry) in placed.iter().rev() {
+            let at = slot_of(&slots, *gram);
+            slots[at].first -= 1;
+            entries[slots[at].first as usize] = *entry;
+        }
+        let grams: Vec<u64> = slots.iter().filter(|s| s.count > 0).map(|s| s.gram).collect();
+        let bits = Bits::new(grams.into_iter(), way.width());
         let (slots, entries, bytes) = (slots.into(), entries.into(), bytes.into());
         Self { way, bits, slots, entries, bytes }
     }
@@ -442,24 +446,22 @@ impl Tier {
     }
 
     fn entries(&self, gram: u64) -> &[Entry] {
-        let mask = self.slots.len() - 1;
-        let mut at = slot_of(gram) & mask;
-        loop {
-            let slot = self.slots[at];
-            if slot.count == 0 {
-                return &[];
-            }
-            if slot.gram == gram {
-                return &self.entries[slot.first as usize..(slot.first + slot.count) as usize];
-            }
-            at = (at + 1) & mask;
+        let slot = self.slots[slot_of(&self.slots, gram)];
+        if slot.count == 0 {
+            return &[];
         }
+        &self.entries[slot.first as usize..(slot.first + slot.count) as usize]
     }
 }
 
-/// Where the search for a gram begins.
-fn slot_of(gram: u64) -> usize {
-    (gram.wrapping_mul(SPREAD) >> 20) as usize
+/// The slot of a gram, or the one that is free for it; there are more slots than grams.
+fn slot_of(slots: &[Slot], gram: u64) -> usize {
+    let mask = slots.len() - 1;
+    let mut at = (gram.wrapping_mul(SPREAD) >> 20) as usize & mask;
+    while slots[at].count != 0 && slots[at].gram != gram {
+        at = (at + 1) & mask;
+    }
+    at
 }
 
 #[cfg(test)]

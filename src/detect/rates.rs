@@ -101,7 +101,14 @@ impl Counted {
     fn add(&mut self, value: &[u8]) {
         self.values += 1;
         self.foreign += u32::from(!value.is_ascii());
-        value.windows(4).chain(value.windows(3)).for_each(|gram| self.grams.add(key(gram).into()));
+        for gram in value.array_windows::<4>() {
+            let four = u32::from_le_bytes(*gram);
+            self.grams.add(four.into());
+            self.grams.add((four & 0x00ff_ffff).into());
+        }
+        if let Some(last) = value.last_chunk::<3>() {
+            self.grams.add(key(last).into());
+        }
     }
 
     /// The share of values that contain a gram.
