@@ -118,6 +118,10 @@ pub const PENDING_MATCHES_MAX: usize = 2_000_000;
 /// few enough to stay in the cache of a core.
 pub const EVAL_BLOCK_BYTES: usize = 512 << 10;
 
+/// Output that `eval` holds back until event time has passed it. What is more is written early: where so much comes
+/// within the lateness, its order is not that of time throughout.
+pub const EVAL_HELD_BYTES_MAX: usize = 48 << 20;
+
 /// A file of JSON that is not one object a line is read into memory as a whole, if it is not larger.
 pub const EVAL_DOCUMENT_BYTES_MAX: usize = 64 << 20;
 

@@ -2,12 +2,78 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::hash::BuildHasher;
 
+use foldhash::fast::FixedState;
+use memchr::memchr2;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use smallvec::SmallVec;
 
 /// Whether some object of this JSON has two members of one name.
 pub fn has_equal_keys(record: &[u8]) -> bool {
+    may_have_equal_keys(record) && have_equal_keys(record)
+}
+
+/// The same, read as JSON is.
+fn have_equal_keys(record: &[u8]) -> bool {
     serde_json::from_slice::<Keys>(record).is_ok_and(|keys| keys.equal)
+}
+
+/// The start of the names of a container that has none.
+const ARRAY: usize = usize::MAX;
+
+/// False only when no two names of an object have the same hash, and none has an escape: what nearly every
+/// record is, found without reading it as JSON.
+fn may_have_equal_keys(record: &[u8]) -> bool {
+    // Of all objects that are open; for each of these, where its names begin.
+    let mut names: SmallVec<[u64; 64]> = SmallVec::new();
+    let mut open: SmallVec<[usize; 16]> = SmallVec::new();
+    let (mut at, mut is_name) = (0, false);
+    while let Some(byte) = record.get(at) {
+        match byte {
+            b'{' => {
+                open.push(names.len());
+                is_name = true;
+            }
+            b'[' => {
+                open.push(ARRAY);
+                is_name = false;
+            }
+            b'}' | b']' => {
+                names.truncate(open.pop().unwrap_or(ARRAY));
+                is_name = false;
+            }
+            b',' => is_name = open.last().is_some_and(|from| *from != ARRAY),
+            b'"' => {
+                let Some(end) = end_of_string(record, at + 1) else { return true };
+                if is_name {
+                    let name = &record[at + 1..end];
+                    let hash = FixedState::default().hash_one(name);
+                    let from = open.last().copied().unwrap_or_default();
+                    if names[from..].contains(&hash) || name.contains(&b'\\') {
+                        return true;
+                    }
+                    names.push(hash);
+                    is_name = false;
+                }
+                at = end;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    false
+}
+
+/// Where the quote is that ends the string from `at` on.
+fn end_of_string(record: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        at += memchr2(b'"', b'\\', record.get(at..)?)?;
+        if record[at] == b'"' {
+            return Some(at);
+        }
+        at += 2;
+    }
 }
 
 /// A value, of which only this is known.
@@ -76,5 +142,47 @@ impl<'de> Visitor<'de> for AnyValue {
         }
         names.sort_unstable();
         Ok(equal || names.windows(2).any(|pair| pair[0] == pair[1]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_stands_twice_in_one_object_is_found() {
+        for (record, expect) in [
+            (r#"{"a":1,"b":2}"#, false),
+            (r#"{"a":1,"b":{"a":2},"c":[{"a":3},{"a":4}]}"#, false),
+            (r#"{"a":"a","b":["a","a"]}"#, false),
+            (r#"{"a":"\"","b":"\\","c":","}"#, false),
+            (r#"{"a":{},"b":[],"c":[[],{}]}"#, false),
+            (r#"{"a":1,"a":2}"#, true),
+            (r#"{"a" : 1 , "b" : [ 1 , 2 ] , "a" : 2}"#, true),
+            (r#"{"x":{"a":1,"b":{},"a":2}}"#, true),
+            (r#"{"x":[1,{"a":"}","b":"{","a":2}]}"#, true),
+            (r#"{"a":1,"\u0061":2}"#, true),
+            (r#"{"a\"":1,"b":2,"a\"":3}"#, true),
+            (r#"{"":1,"":2}"#, true),
+        ] {
+            assert_eq!(have_equal_keys(record.as_bytes()), expect, "{record}");
+            assert_eq!(has_equal_keys(record.as_bytes()), expect, "{record}");
+        }
+        let many: String = (0..200).map(|n| format!("\"k{n}\":{n},")).collect();
+        assert!(!has_equal_keys(format!("{{{many}\"end\":0}}").as_bytes()));
+        assert!(has_equal_keys(format!("{{{many}\"k7\":0}}").as_bytes()));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn it_is_found_as_by_reading_json(
+            text in r#"(\{|\}|\[|\]|:|,|"|\\|a|b|1| ){0,24}"#,
+            tree in "(\"[ab]\":(1|\"[ab,:{}]\"|\\{\"[ab]\":2,\"[ab]\":\\[\"[ab]\"\\]\\}),){0,3}",
+        ) {
+            for record in [text, format!("{{{tree}\"c\":0}}")] {
+                let record = record.as_bytes();
+                proptest::prop_assert_eq!(has_equal_keys(record), have_equal_keys(record));
+            }
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! The program over one event: which rules may match, then which do.
 
+use smallvec::SmallVec;
+
 use super::equal_keys::has_equal_keys;
 use super::memo::Memo;
 use super::prefilter::Candidates;
@@ -181,7 +183,7 @@ impl Run<'_, '_> {
     fn says(&mut self, check: &ValueCheck) -> bool {
         let facts = self.facts;
         let (low, end) = (&facts.view.low, VIEW_PAD + facts.record.len());
-        let mut values: Vec<usize> = Vec::new();
+        let mut values: SmallVec<[usize; 8]> = SmallVec::new();
         let mut found = |place: usize| {
             let value = facts.said_at(place).filter(|value| values.last() != Some(value));
             values.extend(value);

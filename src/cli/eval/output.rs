@@ -1,13 +1,15 @@
 //! Lines of output in the order of event time.
 //!
 //! Lines come in runs. A run is put in order by itself, which it mostly is already, and the runs that
-//! are held back are merged when event time has passed their lines.
+//! are held back are merged when event time has passed their lines. Where event time stands still while lines pile up,
+//! the first are written before it has passed them.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 use std::io::{self, Write};
 
+use crate::limits::EVAL_HELD_BYTES_MAX;
 use crate::time::Timestamp;
 
 /// Lines in one buffer, with what orders them.
@@ -44,6 +46,11 @@ impl Run {
         }
         self.lines.sort_by_key(|line| (line.time, line.line));
     }
+
+    /// Bytes that it takes.
+    fn held(&self) -> usize {
+        self.bytes.capacity() + self.lines.capacity() * size_of::<Line>()
+    }
 }
 
 /// A run that is held back, and what orders runs: time and line of their next lines, then the order in
@@ -77,13 +84,15 @@ impl Eq for Held {}
 pub struct Writer<W: Write> {
     out: W,
     held: BinaryHeap<Reverse<Held>>,
+    /// Bytes that these take.
+    held_bytes: usize,
     number: u64,
 }
 
 impl<W: Write> Writer<W> {
     /// Writes to `out`.
     pub fn new(out: W) -> Self {
-        Self { out, held: BinaryHeap::new(), number: 0 }
+        Self { out, held: BinaryHeap::new(), held_bytes: 0, number: 0 }
     }
 
     /// Takes a run; what has no time in it belongs to `now`.
@@ -91,16 +100,17 @@ impl<W: Write> Writer<W> {
         run.settle(now);
         if let Some(first) = run.lines.first() {
             self.number += 1;
+            self.held_bytes += run.held();
             self.held.push(Reverse(Held { next: (first.time, first.line, self.number), run }));
         }
     }
 
-    /// Writes what lies before `time`.
+    /// Writes what lies before `time`, and the first of what is more than may be held.
     ///
     /// # Errors
     /// When the output cannot be written.
     pub fn release(&mut self, time: Timestamp) -> io::Result<()> {
-        self.write_while(|next| next < Some(time))
+        self.write_while(|next, held| next < Some(time) || held > EVAL_HELD_BYTES_MAX)
     }
 
     /// Writes everything.
@@ -108,14 +118,14 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// When the output cannot be written.
     pub fn finish(&mut self) -> io::Result<()> {
-        self.write_while(|_| true)?;
+        self.write_while(|_, _| true)?;
         self.out.flush()
     }
 
-    fn write_while(&mut self, due: impl Fn(Option<Timestamp>) -> bool) -> io::Result<()> {
+    fn write_while(&mut self, due: impl Fn(Option<Timestamp>, usize) -> bool) -> io::Result<()> {
         while let Some(mut first) = self.held.peek_mut() {
             let Reverse(Held { next, run }) = &mut *first;
-            if !due(next.0) {
+            if !due(next.0, self.held_bytes) {
                 break;
             }
             let line = &run.lines[run.next];
@@ -123,7 +133,10 @@ impl<W: Write> Writer<W> {
             run.next += 1;
             match run.lines.get(run.next) {
                 Some(line) => (next.0, next.1) = (line.time, line.line),
-                None => drop(PeekMut::pop(first)),
+                None => {
+                    self.held_bytes -= run.held();
+                    PeekMut::pop(first);
+                }
             }
         }
         Ok(())
@@ -165,5 +178,24 @@ mod tests {
         writer.take(run(&[(4, 0, 'l'), (5, 1, 'g')]), Timestamp(0));
         writer.finish().expect("writes");
         assert_eq!(writer.out, b"a\nb\nC\nc\nl\ne\nf\ng\nz\nZ\n");
+    }
+
+    #[test]
+    fn what_is_more_than_may_be_held_is_written_early_and_nothing_is_lost() {
+        const LINE: usize = 1 << 20;
+        let mut writer = Writer::new(io::sink());
+        let mut most = 0;
+        for line in 0..200 {
+            let mut run = Run::default();
+            run.put(Some(Timestamp(7)), line, |out| out.resize(LINE, b'x'));
+            writer.take(run, Timestamp(7));
+            writer.release(Timestamp(7)).expect("writes");
+            most = most.max(writer.held_bytes);
+        }
+        assert!(most > EVAL_HELD_BYTES_MAX / 2 && most <= EVAL_HELD_BYTES_MAX, "{most}");
+        let left: usize = writer.held.iter().map(|Reverse(held)| held.run.held()).sum();
+        assert_eq!(writer.held_bytes, left);
+        writer.finish().expect("writes");
+        assert_eq!((writer.held_bytes, writer.held.len()), (0, 0));
     }
 }
