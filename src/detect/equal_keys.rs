@@ -22,8 +22,11 @@ fn have_equal_keys(record: &[u8]) -> bool {
 /// The start of the names of a container that has none.
 const ARRAY: usize = usize::MAX;
 
-/// False only when no two names of an object have the same hash, and none has an escape: what nearly every
-/// record is, found without reading it as JSON.
+/// Names of an object that are compared with each other; those of a larger one are sorted.
+const NAMES_MAX: usize = 128;
+
+/// False only when no two names of an object have the same hash, none has an escape, and there are not very many:
+/// what nearly every record is, found without reading it as JSON.
 fn may_have_equal_keys(record: &[u8]) -> bool {
     // Of all objects that are open; for each of these, where its names begin.
     let mut names: SmallVec<[u64; 64]> = SmallVec::new();
@@ -50,7 +53,9 @@ fn may_have_equal_keys(record: &[u8]) -> bool {
                     let name = &record[at + 1..end];
                     let hash = FixedState::default().hash_one(name);
                     let from = open.last().copied().unwrap_or_default();
-                    if names[from..].contains(&hash) || name.contains(&b'\\') {
+                    let others = &names[from..];
+                    if others.contains(&hash) || others.len() >= NAMES_MAX || name.contains(&b'\\')
+                    {
                         return true;
                     }
                     names.push(hash);
