@@ -32,15 +32,10 @@ const EVENTS_PER_SECOND: usize = 100;
 /// The clock of events goes on while nothing comes; until all is measured nothing is to be forgotten.
 const SLACK_SECONDS: usize = 600;
 
+const FAILED: &str = include_str!("../tests/common/failed.yml");
+
 /// `SPAN` is the time over which failures are counted.
 const RULES: &str = "\
-title: Failed sign-in
-name: failed
-logsource: {product: test}
-detection:
-  failed: {result: failed}
-  condition: failed
----
 title: Very many failures of a user
 correlation:
   type: event_count
@@ -78,7 +73,7 @@ fn measure(brokers: &str, groups: usize, rounds: usize, held: usize) {
     let dir = tempfile::tempdir().expect("a folder");
     let port = free_port();
     let span = groups * held / EVENTS_PER_SECOND + SLACK_SECONDS;
-    let rules = RULES.replace("SPAN", &format!("{span}s"));
+    let rules = FAILED.to_owned() + &RULES.replace("SPAN", &format!("{span}s"));
     std::fs::write(dir.path().join("rules.yml"), rules).expect("rules");
     let config = config(dir.path(), brokers, &name, &topic, port);
 

@@ -49,15 +49,7 @@ pub struct App {
 }
 
 /// A rule for correlations to count.
-pub const FAILED: &str = "\
-title: Failed
-name: failed
-logsource: {product: test}
-detection:
-  failed: {result: failed}
-  condition: failed
----
-";
+pub const FAILED: &str = include_str!("../common/failed.yml");
 
 impl App {
     /// Over syslog with the shipped rules.
