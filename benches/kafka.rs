@@ -77,7 +77,7 @@ fn main() {
         for (rules, name) in rules.iter().filter(|(_, name)| asked(name)) {
             let lane = Lane { name, brokers: &brokers, topic: &topic, records: &records };
             for round in 1..=ROUNDS {
-                lane.measure(*rules == "quiet", round);
+                lane.measure(rules, round);
             }
         }
     }
@@ -163,7 +163,8 @@ struct Lane<'l> {
 }
 
 impl Lane<'_> {
-    fn measure(&self, quiet: bool, round: usize) {
+    fn measure(&self, rules: &str, round: usize) {
+        let (quiet, app) = (rules == "quiet", format!("{}-{rules}-{round}", self.topic));
         let folder = tempfile::tempdir().expect("a folder");
         let own = folder.path().join("own.yml");
         std::fs::write(&own, if quiet { NEVER } else { ROOT }).expect("written");
@@ -172,8 +173,6 @@ impl Lane<'_> {
             let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("rules");
             rules.push(corpora().map_or(shipped, |dir| dir.join("sigmahq/rules")));
         }
-        let rules_name = if quiet { "quiet" } else { "rules" };
-        let app = format!("{}-{rules_name}-{round}", self.topic);
         let port =
             TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
         let config = self.config(&app, port, &rules);

@@ -35,10 +35,7 @@ struct Bucket {
 #[derive(Clone, Debug)]
 struct Told {
     literal: Box<[u8]>,
-    /// The window, and which bits of it count.
-    window: u32,
-    mask: u32,
-    /// Where it is in the literal.
+    /// Where the window is in the literal.
     offset: usize,
     number: u32,
 }
@@ -58,7 +55,7 @@ impl Few {
         }
         let mut told: Vec<Told> = taken.into_iter().map(Told::new).collect();
         // Those in one bucket should look alike.
-        told.sort_by_key(|told| told.window.swap_bytes());
+        told.sort_by_key(|told| told.window().0.swap_bytes());
         let passes = told.len().div_ceil(PASS_LITERALS).max(1);
         told.chunks(told.len().div_ceil(passes).max(1)).map(|pass| Self::new(path, pass)).collect()
     }
@@ -121,7 +118,7 @@ impl Bucket {
     fn new(literals: &[Told]) -> Self {
         let mut bucket = Self { literals: literals.into(), ..Self::default() };
         for (at, told) in literals.iter().enumerate() {
-            (bucket.windows[at], bucket.masks[at]) = (told.window, told.mask);
+            (bucket.windows[at], bucket.masks[at]) = told.window();
         }
         bucket
     }
@@ -141,12 +138,15 @@ impl Bucket {
 impl Told {
     fn new((literal, from, number): Draft<'_>) -> Self {
         let width = literal.len().min(WINDOW);
-        let offset = narrowed(literal, from, width, 1);
+        Self { literal: literal.into(), offset: narrowed(literal, from, width, 1), number }
+    }
+
+    /// The window, and which bits of it count.
+    fn window(&self) -> (u32, u32) {
+        let bytes = self.window_bytes();
         let mut window = [0; WINDOW];
-        window[..width].copy_from_slice(&literal[offset..offset + width]);
-        let mask = u32::MAX >> (32 - 8 * width);
-        let window = u32::from_le_bytes(window);
-        Self { literal: literal.into(), window, mask, offset, number }
+        window[..bytes.len()].copy_from_slice(bytes);
+        (u32::from_le_bytes(window), u32::MAX >> (32 - 8 * bytes.len()))
     }
 
     fn window_bytes(&self) -> &[u8] {

@@ -68,7 +68,7 @@ enum Bits {
 }
 
 impl Bits {
-    fn new(grams: impl ExactSizeIterator<Item = u64>, width: usize) -> Self {
+    fn new(grams: &[u64], width: usize) -> Self {
         let size = grams.len() * BITS_PER_GRAM / 64;
         match size {
             0..=128 => Self::Small(fill(grams, width)),
@@ -78,10 +78,10 @@ impl Bits {
     }
 }
 
-fn fill<const WORDS: usize>(grams: impl Iterator<Item = u64>, width: usize) -> Box<[u64; WORDS]> {
+fn fill<const WORDS: usize>(grams: &[u64], width: usize) -> Box<[u64; WORDS]> {
     let mut bits = Box::new([0; WORDS]);
     for gram in grams {
-        let hash = hash(gram, width);
+        let hash = hash(*gram, width);
         bits[word_of::<WORDS>(hash)] |= 1 << first_bit(hash) | 1 << second_bit(hash);
     }
     bits
@@ -361,7 +361,7 @@ impl Tier {
             entries[slots[at].first as usize] = *entry;
         }
         let grams: Vec<u64> = slots.iter().filter(|s| s.count > 0).map(|s| s.gram).collect();
-        let bits = Bits::new(grams.into_iter(), way.width());
+        let bits = Bits::new(&grams, way.width());
         let (slots, entries, bytes) = (slots.into(), entries.into(), bytes.into());
         Self { way, bits, slots, entries, bytes }
     }

@@ -80,8 +80,6 @@ struct Planned {
     plan: Arc<Plan>,
     memo: Memo,
     chosen: Arc<[u32]>,
-    /// Whether how common things are in whole events matters.
-    reads_lines: bool,
     sample: Sample,
     /// Conditions that were tested since the plan was made.
     work: u64,
@@ -199,12 +197,10 @@ impl Engine {
     fn add_plan(&mut self, chosen: Arc<[u32]>, own: bool) -> PlanId {
         let plan = self.program.first_plan(&chosen);
         let (plan, sample) = (Arc::new(plan), Sample::default());
-        let reads_lines = self.program.reads_lines(&chosen);
         self.plans.push(Planned {
             plan,
             memo: Memo::default(),
             chosen,
-            reads_lines,
             sample,
             work: 0,
             wait: 1,
@@ -230,8 +226,7 @@ impl Engine {
                 sample.value(field, text.map_or(&[][..], |t| t.bytes()));
             }
         }
-        let bytes = if planned.reads_lines { facts.record.len() } else { 0 };
-        sample.event(&facts.view.low[VIEW_PAD..VIEW_PAD + bytes]);
+        sample.event(&facts.view.low[VIEW_PAD..VIEW_PAD + facts.record.len()]);
         if sample.events() < SAMPLE_EVENTS {
             return;
         }

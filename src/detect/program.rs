@@ -17,7 +17,7 @@ use super::prefilter::Prefilter;
 use super::rates::{Rates, guess};
 use super::text::TextMatcher;
 use super::texts::escaped;
-use super::witness::{Clue, Clues, Known, Rated, Sign, Signs, required_literals};
+use super::witness::{Clue, Clues, Known, Rated, Signs, required_literals};
 use crate::event::FieldPath;
 use crate::rule::{Expr, Item, Matcher, Part, RuleSet, TextRegex, Values, fold};
 
@@ -143,14 +143,6 @@ impl Program {
     /// The plan for some of the rules, given how common things are.
     pub fn plan(&self, chosen: &[u32], rates: &Rates) -> Plan {
         self.planned(chosen, Rated::new(&self.signs, rates))
-    }
-
-    /// Whether some of the rules may be told by what stands anywhere in an event.
-    pub fn reads_lines(&self, chosen: &[u32]) -> bool {
-        let is_anywhere =
-            |sign: u32| matches!(self.signs.all[sign as usize], Sign::Contains(None, _));
-        let mut clues = chosen.iter().filter_map(|rule| self.clues[*rule as usize].as_ref());
-        clues.any(|clue| clue.any(&is_anywhere))
     }
 
     fn planned(&self, chosen: &[u32], mut rated: Rated<'_>) -> Plan {

@@ -298,14 +298,6 @@ fn required_sets(regex: &TextRegex) -> Vec<Vec<String>> {
 }
 
 impl Clue {
-    /// Whether one of its signs is `wanted`.
-    pub fn any(&self, wanted: &impl Fn(u32) -> bool) -> bool {
-        match self {
-            Self::Sign(sign) => wanted(*sign),
-            Self::Each(parts) | Self::OneOf(parts) => parts.iter().any(|part| part.any(wanted)),
-        }
-    }
-
     /// How many signs there are to look up.
     fn size(&self) -> usize {
         match self {
