@@ -13,7 +13,7 @@ mod template;
 
 use std::sync::Arc;
 
-pub use cut::{Cut, Place};
+pub use cut::{Cut, Place, json, plain};
 pub use exhibit::{Decoded, Exhibit};
 pub use head::{AlertHead, HeadError};
 use serde_json::{Map, Value, json};

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
-use crate::alert::{Cut, Place};
+use crate::alert::{Cut, Place, json, plain};
 use crate::correlate::Finding;
 use crate::pipeline::Detected;
 use crate::rule::{Header, RuleSet};
@@ -20,6 +20,9 @@ const PLACES: &[Place<Slot>] = &[
     Place { pointer: "/time", slot: Slot::Time, optional: false },
 ];
 
+/// Bytes of a line number and a time, about.
+const SLOT_BYTES: usize = 40;
+
 /// The lines of detections, by rule, made when they are first needed.
 pub struct DetectionLines<'r> {
     rules: &'r RuleSet,
@@ -32,14 +35,22 @@ impl<'r> DetectionLines<'r> {
         Self { rules, made: rules.detections.iter().map(|_| OnceLock::new()).collect() }
     }
 
+    fn of(&self, rule: usize) -> &Cut<Slot> {
+        let head = &self.rules.detections[rule].header;
+        self.made[rule].get_or_init(|| Cut::new(&detection(head), PLACES))
+    }
+
+    /// Bytes of the line of a detection, about.
+    pub fn bytes(&self, hit: &Detected) -> usize {
+        self.of(hit.rule).text_bytes() + SLOT_BYTES
+    }
+
     /// Appends the line of a detection.
     pub fn write(&self, hit: &Detected, out: &mut Vec<u8>) {
-        let head = &self.rules.detections[hit.rule].header;
-        let line = self.made[hit.rule].get_or_init(|| Cut::new(&detection(head), PLACES));
-        line.write(out, |slot, out| match (slot, hit.time) {
-            (Slot::Line, _) => out.extend_from_slice(hit.offset.to_string().as_bytes()),
+        self.of(hit.rule).write(out, |slot, out| match (slot, hit.time) {
+            (Slot::Line, _) => json(&hit.offset, out),
             (Slot::Time, None) => out.extend_from_slice(b"null"),
-            (Slot::Time, Some(time)) => out.extend_from_slice(format!("\"{time}\"").as_bytes()),
+            (Slot::Time, Some(time)) => plain(format_args!("{time}"), out),
         });
     }
 }

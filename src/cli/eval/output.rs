@@ -6,7 +6,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::collections::binary_heap::PeekMut;
 use std::io::{self, Write};
 
 use crate::limits::EVAL_HELD_BYTES_MAX;
@@ -31,6 +30,12 @@ struct Line {
 }
 
 impl Run {
+    /// Makes room for so many lines of so many bytes together.
+    pub fn reserve(&mut self, lines: usize, bytes: usize) {
+        self.lines.reserve_exact(lines);
+        self.bytes.reserve_exact(bytes);
+    }
+
     /// Adds a line as `write` appends it.
     pub fn put(&mut self, time: Option<Timestamp>, line: i64, write: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
@@ -123,20 +128,33 @@ impl<W: Write> Writer<W> {
     }
 
     fn write_while(&mut self, due: impl Fn(Option<Timestamp>, usize) -> bool) -> io::Result<()> {
-        while let Some(mut first) = self.held.peek_mut() {
-            let Reverse(Held { next, run }) = &mut *first;
-            if !due(next.0, self.held_bytes) {
-                break;
-            }
-            let line = &run.lines[run.next];
-            self.out.write_all(&run.bytes[line.start..line.end])?;
-            run.next += 1;
-            match run.lines.get(run.next) {
-                Some(line) => (next.0, next.1) = (line.time, line.line),
-                None => {
-                    self.held_bytes -= run.held();
-                    PeekMut::pop(first);
+        while let Some(Reverse(first)) = self.held.peek()
+            && due(first.next.0, self.held_bytes)
+        {
+            let Some(Reverse(Held { next: (.., number), mut run })) = self.held.pop() else { break };
+            let others = self.held.peek().map(|Reverse(held)| held.next);
+            let is_next = |line: &Line| {
+                let next = (line.time, line.line, number);
+                due(line.time, self.held_bytes) && others.is_none_or(|others| next < others)
+            };
+            // Lines that stand side by side are written at once.
+            while let Some(first) = run.lines.get(run.next).filter(|line| is_next(line)) {
+                let mut end = first.end;
+                run.next += 1;
+                while let Some(line) = run.lines.get(run.next).filter(|line| is_next(line))
+                    && line.start == end
+                {
+                    end = line.end;
+                    run.next += 1;
                 }
+                self.out.write_all(&run.bytes[first.start..end])?;
+            }
+            match run.lines.get(run.next) {
+                Some(line) => {
+                    let next = (line.time, line.line, number);
+                    self.held.push(Reverse(Held { next, run }));
+                }
+                None => self.held_bytes -= run.held(),
             }
         }
         Ok(())

@@ -241,6 +241,8 @@ impl<'r> Worker<'r> {
 fn lines_of(output: &mut FilterOutput, detection_lines: Option<&DetectionLines<'_>>) -> Run {
     let mut run = Run::default();
     if let Some(lines) = detection_lines {
+        let bytes = output.detections.iter().map(|hit| lines.bytes(hit)).sum();
+        run.reserve(output.detections.len(), bytes);
         for hit in &output.detections {
             run.put(hit.time, hit.offset, |out| lines.write(hit, out));
         }
