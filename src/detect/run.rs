@@ -16,6 +16,7 @@ pub struct Scratch {
     answers: Answers,
     /// Which part of each junction decided it last.
     deciders: Vec<u16>,
+    refuters: Vec<Refuter>,
     candidates: Candidates,
     pub(super) texts: Texts,
 }
@@ -26,6 +27,24 @@ struct Answers {
     epoch: u32,
     /// Twice the epoch in which the item was answered, plus the answer.
     items: Vec<u32>,
+}
+
+/// An answer to an item with which a rule does not hold: what refuted the rule last. It is asked first, as
+/// it is far nearer than the rule's condition, and most rules that are asked do not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Refuter(u32);
+
+impl Refuter {
+    const NONE: Self = Self(u32::MAX);
+
+    fn new(item: u32, answer: bool) -> Self {
+        Self(item * 2 + u32::from(answer))
+    }
+
+    /// The item and the answer.
+    fn get(self) -> Option<(usize, bool)> {
+        (self != Self::NONE).then_some((self.0 as usize / 2, self.0 % 2 == 1))
+    }
 }
 
 impl Answers {
@@ -67,6 +86,7 @@ impl Program {
         }
         scratch.answers.next(self.items.len());
         scratch.deciders.resize(self.junctions as usize, 0);
+        scratch.refuters.resize(self.rules.len(), Refuter::NONE);
         let mut run = Run {
             program: self,
             facts,
@@ -76,8 +96,15 @@ impl Program {
             said_matched: false,
         };
         for &rule in candidates {
-            if run.test(&self.rules[rule as usize]) {
+            let refuter = &mut scratch.refuters[rule as usize];
+            if refuter.get().is_some_and(|(item, answer)| run.item(item) == answer) {
+                continue;
+            }
+            let test = &self.rules[rule as usize];
+            if run.test(test) {
                 sink(rule as usize);
+            } else {
+                *refuter = run.decider(test, false).unwrap_or(Refuter::NONE);
             }
         }
         let unsure = run.said_matched && facts.raw && has_equal_keys(facts.record);
@@ -122,6 +149,19 @@ impl Run<'_, '_> {
             }
         }
         false
+    }
+
+    /// The answer to an item that alone gave a condition this answer, if there was one.
+    fn decider(&self, test: &Test, answer: bool) -> Option<Refuter> {
+        match (test, answer) {
+            (Test::Item(item), _) => Some(Refuter::new(*item, answer)),
+            (Test::Not(part), _) => self.decider(part, !answer),
+            (Test::And(junction), false) | (Test::Or(junction), true) => {
+                let last = self.deciders[junction.number as usize];
+                self.decider(junction.parts.get(usize::from(last))?, answer)
+            }
+            (Test::And(_), true) | (Test::Or(_), false) | (Test::AtLeast(..), _) => None,
+        }
     }
 
     fn item(&mut self, index: usize) -> bool {
@@ -179,29 +219,35 @@ impl Run<'_, '_> {
     }
 
     /// Whether a keyword is in one of the values that the record said. Literals are searched for in the
-    /// whole lowered record, to see which values to look at.
+    /// whole lowered record; where one is enough, and stands in a string that is written there as it is
+    /// canonically, that is the answer. Other values in which something was found are looked at.
     fn says(&mut self, check: &ValueCheck) -> bool {
         let facts = self.facts;
         let (low, end) = (&facts.view.low, VIEW_PAD + facts.record.len());
         let mut values: SmallVec<[usize; 8]> = SmallVec::new();
-        let mut found = |place: usize| {
-            let value = facts.said_at(place).filter(|value| values.last() != Some(value));
-            values.extend(value);
+        let mut holds = |place: usize, is_enough: bool| {
+            let Some(value) = facts.said_at(place) else { return false };
+            let scalar = facts.view.scalars()[value];
+            if is_enough && scalar.kind == Kind::Str && !facts.may_be_unusual(scalar) {
+                return is_whole(facts.lowered(scalar), place - VIEW_PAD - scalar.start as usize);
+            }
+            if values.last() != Some(&value) {
+                values.push(value);
+            }
+            false
         };
-        match check {
+        let found = match check {
             ValueCheck::Search { grams, .. } => {
-                grams.search(low, VIEW_PAD, end, &mut |_, place| {
-                    found(place);
-                    false
-                });
+                let mut holds = |number, place| holds(place, number == HOLDS);
+                grams.search(low, VIEW_PAD, end, &mut holds)
             }
             ValueCheck::Text(matcher) if let Some(literal) = matcher.contained() => {
-                literal.find_iter(&low[VIEW_PAD..end]).for_each(|at| found(VIEW_PAD + at));
+                literal.find_iter(&low[VIEW_PAD..end]).any(|at| holds(VIEW_PAD + at, true))
             }
             check => return self.value(check, None),
-        }
+        };
         let mut values = values.into_iter().chain(facts.said_unusual());
-        values.any(|at| self.text(check, at))
+        found || values.any(|at| self.text(check, at))
     }
 
     /// Whether a check holds that asks for nothing but the text of one value.

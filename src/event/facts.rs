@@ -36,7 +36,9 @@ impl<'r> Facts<'r> {
         self.view.is_unusual(scalar.start, scalar.end) && is_unusual(self.token(scalar))
     }
 
-    fn may_be_unusual(self, scalar: Scalar) -> bool {
+    /// Whether a scalar's lowered bytes may be otherwise than its folded text; sometimes true when they are
+    /// not.
+    pub fn may_be_unusual(self, scalar: Scalar) -> bool {
         match scalar.kind {
             Kind::Str => self.view.is_unusual(scalar.start, scalar.end),
             kind => kind == Kind::Number,
