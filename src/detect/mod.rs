@@ -64,6 +64,7 @@ pub struct Engine {
     /// What is run for a kind that has no plan of its own.
     shared: Option<PlanId>,
     rewritten: Rewritten,
+    plans_made: u64,
 }
 
 /// Which plan an event is for; see [`Engine::plan_for`].
@@ -108,6 +109,7 @@ impl Engine {
             by_source: HashMap::new(),
             shared: None,
             rewritten,
+            plans_made: 0,
         }
     }
 
@@ -121,6 +123,11 @@ impl Engine {
     /// The rules it runs.
     pub fn rules(&self) -> &Arc<RuleSet> {
         &self.rules
+    }
+
+    /// How many plans were made so far, first ones and better ones.
+    pub fn plans_made(&self) -> u64 {
+        self.plans_made
     }
 
     /// The fields that its rules ask for, by number.
@@ -197,6 +204,7 @@ impl Engine {
     fn add_plan(&mut self, chosen: Arc<[u32]>, own: bool) -> PlanId {
         let plan = self.program.first_plan(&chosen);
         let (plan, sample) = (Arc::new(plan), Sample::default());
+        self.plans_made += 1;
         self.plans.push(Planned {
             plan,
             memo: Memo::default(),
@@ -241,6 +249,7 @@ impl Engine {
         let rates = Rates::counted(&sample);
         let plan = self.program.plan(&planned.chosen, &rates);
         planned.plan = Arc::new(plan);
+        self.plans_made += 1;
         planned.memo = Memo::default();
     }
 }

@@ -152,6 +152,11 @@ impl Filter {
         self
     }
 
+    /// How many plans were made so far: see [`Engine::plans_made`].
+    pub fn plans_made(&self) -> u64 {
+        self.engine.plans_made()
+    }
+
     /// Processes one record into `out`. Gives the time of its event, capped where it lies in the
     /// future; `None` for rejects and events without time.
     pub fn record(&mut self, record: &Record<'_>, out: &mut FilterOutput) -> Option<Timestamp> {

@@ -1,11 +1,13 @@
-//! How long single events take, the slowest above all: the whole first stage, alerts included.
+//! How long single events take, the slowest above all: the whole first stage, alerts included; and how
+//! long it takes to make a plan of what to look for.
 //!
 //! ```sh
 //! cargo run --release --manifest-path benches/engine/Cargo.toml --bin tails -- EVENTS.ndjson RULES
 //! ```
 //!
 //! Plans are learned in a first pass over the events. Of each event the best of five later passes counts:
-//! the machine's own pauses hit another event each time, a slow event is slow in every pass.
+//! the machine's own pauses hit another event each time, a slow event is slow in every pass. Plans are timed
+//! in the first pass, each with the event for which it was made.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -55,14 +57,16 @@ fn run(events: &Path, rules: &Path) -> Result<(), String> {
         if !routed {
             filter = filter.without_routing();
         }
-        report(routed, &lines, &best_of_passes(&mut filter, &lines))?;
+        let (plans, events) = passes(&mut filter, &lines);
+        report(routed, &lines, &events)?;
+        report_plans(plans);
     }
     Ok(())
 }
 
-/// Nanoseconds of each event.
-fn best_of_passes(filter: &mut Filter, lines: &[&[u8]]) -> Vec<u64> {
-    let mut best = vec![u64::MAX; lines.len()];
+/// Nanoseconds of each event for which a plan was made, and of each event at its best.
+fn passes(filter: &mut Filter, lines: &[&[u8]]) -> (Vec<u64>, Vec<u64>) {
+    let (mut plans, mut best) = (Vec::new(), vec![u64::MAX; lines.len()]);
     let mut at = Coordinate { topic: "input".into(), partition: 0, offset: 0 };
     let mut out = FilterOutput::default();
     for pass in 0..=PASSES {
@@ -76,9 +80,13 @@ fn best_of_passes(filter: &mut Filter, lines: &[&[u8]]) -> Vec<u64> {
                 reference: Timestamp(0),
                 now: None,
             };
+            let made = filter.plans_made();
             let start = Instant::now();
             filter.record(&record, &mut out);
             let took = start.elapsed().as_nanos() as u64;
+            if filter.plans_made() > made {
+                plans.push(took);
+            }
             if pass > 0 {
                 best[number] = best[number].min(took);
             }
@@ -88,7 +96,21 @@ fn best_of_passes(filter: &mut Filter, lines: &[&[u8]]) -> Vec<u64> {
             out.rejects.clear();
         }
     }
-    best
+    (plans, best)
+}
+
+fn report_plans(mut plans: Vec<u64>) {
+    plans.sort_unstable();
+    let millis = |nanos: u64| nanos as f64 / 1e6;
+    let (all, most) = (plans.iter().sum(), plans.last().copied().unwrap_or_default());
+    let median = plans.get(plans.len() / 2).copied().unwrap_or_default();
+    println!(
+        "  {} plans: {:.0} ms together, median {:.1} ms, longest {:.1} ms",
+        plans.len(),
+        millis(all),
+        millis(median),
+        millis(most)
+    );
 }
 
 fn report(routed: bool, lines: &[&[u8]], took: &[u64]) -> Result<(), String> {
