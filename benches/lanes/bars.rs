@@ -2,15 +2,14 @@
 
 use std::fmt;
 
+use crate::clock;
 use crate::contender::Mode;
-use crate::report::{Cell, Report};
+use crate::report::{Cell, Clocked, Report};
 
 const GEOMETRIC_MEAN_MIN: f64 = 11.0;
 const TWO_THREADS_MIN: f64 = 1.8;
 const WIN_MIX_GB_PER_SECOND_MIN: f64 = 1.0;
 const AUTH_MILLION_PER_SECOND_MIN: f64 = 5.0;
-/// Lanes long enough for a clock.
-const CLOCKED: [&str; 2] = ["win_mix", "auth_small"];
 const LANES_MIN: usize = 10;
 
 /// One bar, and what was reached.
@@ -59,17 +58,15 @@ pub fn judge(report: &Report) -> Vec<Bar> {
         let faster = cell.serde_json.as_ref().map(|s| s.cpu_ns / cell.watchfire.cpu_ns);
         bar(format!("{}, times serde_json::Value alone", cell.lane), 1.0, faster);
     }
-    for lane in CLOCKED {
-        let cell = cells(Mode::Routed).find(|c| c.lane == lane);
-        let two = cell.and_then(|c| Some((c, c.two_threads.as_ref()?)));
-        let scaling = two.map(|(c, two)| c.watchfire.wall_ns / two.wall_ns);
+    for lane in clock::LANES {
+        let clocked = report.clocked.iter().find(|c| c.lane == lane);
+        let scaling = clocked.map(Clocked::scaling);
         bar(format!("{lane}, two threads by one"), TWO_THREADS_MIN, scaling);
         let (unit, least, value) = match lane {
             "win_mix" => {
-                let gb = two.map(|(c, t)| c.bytes as f64 / (c.events as f64 * t.wall_ns));
-                ("GB/s", WIN_MIX_GB_PER_SECOND_MIN, gb)
+                ("GB/s", WIN_MIX_GB_PER_SECOND_MIN, clocked.map(|c| c.gigabytes(&c.two)))
             }
-            _ => ("million/s", AUTH_MILLION_PER_SECOND_MIN, two.map(|(_, t)| 1e3 / t.wall_ns)),
+            _ => ("million/s", AUTH_MILLION_PER_SECOND_MIN, clocked.map(|c| 1e3 / c.two.wall_ns)),
         };
         bar(format!("{lane}, two threads, {unit} on the clock"), least, value);
     }

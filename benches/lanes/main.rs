@@ -3,8 +3,9 @@
 //! ```sh
 //! cargo bench --bench lanes                      # the table, on standard output
 //! cargo bench --bench lanes -- --check           # and the bars: fails below one
+//! cargo bench --bench lanes -- --clock           # what two threads do, on the clock
 //! cargo bench --bench lanes -- --growth          # what more rules cost
-//! cargo bench --bench lanes -- --docs            # both, written into docs/ and README.md
+//! cargo bench --bench lanes -- --docs            # all three, written into docs/ and README.md
 //! ```
 //!
 //! `docs/benchmarks.md` says what is measured and how. Events and rules that are not part of this
@@ -14,6 +15,7 @@
 
 mod bars;
 mod chart;
+mod clock;
 mod contender;
 mod data;
 mod docs;
@@ -52,6 +54,9 @@ struct Options {
     /// Fail where a bar is missed
     #[arg(long)]
     check: bool,
+    /// Measure one thread and two on the clock, over longer files, instead of the lanes
+    #[arg(long)]
+    clock: bool,
     /// Measure what more rules cost, instead of the lanes
     #[arg(long)]
     growth: bool,
@@ -131,9 +136,12 @@ fn measured(options: &Options) -> anyhow::Result<Report> {
         rounds: options.rounds,
         thin: options.thin,
         lanes: Vec::new(),
+        clocked: Vec::new(),
         growth: Vec::new(),
     };
-    if options.docs || !options.growth {
+    // Bars are held against everything but growth.
+    let all = options.docs || options.check && options.lane.is_empty();
+    if all || !(options.growth || options.clock) {
         for lane in data::lanes(&corpora) {
             let chosen = |name: &String| lane.name.contains(name.as_str());
             if options.lane.is_empty() || options.lane.iter().any(chosen) {
@@ -142,6 +150,10 @@ fn measured(options: &Options) -> anyhow::Result<Report> {
                 keep(&report, options.json.as_deref())?;
             }
         }
+    }
+    if all || options.clock {
+        report.clocked = clock::measure(&contenders, &corpora, &folder, options)?;
+        keep(&report, options.json.as_deref())?;
     }
     if options.docs || options.growth {
         report.growth = growth::measure(&contenders, &corpora, &folder, options)?;

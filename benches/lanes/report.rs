@@ -20,6 +20,8 @@ pub struct Report {
     /// One of so many events was taken; 1 in a measurement.
     pub thin: usize,
     pub lanes: Vec<Cell>,
+    #[serde(default)]
+    pub clocked: Vec<Clocked>,
     pub growth: Vec<Growth>,
 }
 
@@ -65,6 +67,16 @@ pub struct Figure {
     pub matches: u64,
     /// Whether every run wrote as many.
     pub steady: bool,
+}
+
+/// A lane on the clock, with one thread and with two.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Clocked {
+    pub lane: String,
+    pub events: u64,
+    pub bytes: u64,
+    pub one: Figure,
+    pub two: Figure,
 }
 
 /// A set of rules on the events of one lane.
@@ -165,10 +177,26 @@ impl Cell {
     }
 }
 
+impl Clocked {
+    /// How many times as fast two threads are as one.
+    pub fn scaling(&self) -> f64 {
+        self.one.wall_ns / self.two.wall_ns
+    }
+
+    /// Gigabytes a second on the clock.
+    pub fn gigabytes(&self, figure: &Figure) -> f64 {
+        self.bytes as f64 / (self.events as f64 * figure.wall_ns)
+    }
+
+    fn counts_agree(&self) -> bool {
+        self.one.steady && self.two.steady && self.one.matches == self.two.matches
+    }
+}
+
 impl Report {
     /// Whether the engines found the same on every lane.
     pub fn counts_agree(&self) -> bool {
-        self.lanes.iter().all(Cell::counts_agree)
+        self.lanes.iter().all(Cell::counts_agree) && self.clocked.iter().all(Clocked::counts_agree)
     }
 
     /// The mean of all ratios, as a factor.
@@ -184,6 +212,9 @@ impl Report {
         if !self.lanes.is_empty() {
             text.push_str(&self.lanes_table());
             text.push_str(&self.beside());
+        }
+        if !self.clocked.is_empty() {
+            text.push_str(&self.clock_table());
         }
         if !self.growth.is_empty() {
             text.push_str(&self.growth_table());
@@ -225,20 +256,35 @@ impl Report {
 
     /// What the table has no column for.
     fn beside(&self) -> String {
-        let mut text = String::from("\n| beside that | events/s | MB/s |\n|---|--:|--:|\n");
-        let mut line = |what: String, ns: f64, cell: &Cell| {
-            let mb = cell.bytes_per_event() * 1e3 / ns;
-            let _ = writeln!(text, "| {what} | {} | {} |", thousands(1e9 / ns), thousands(mb));
-        };
+        let mut text = String::new();
         for cell in &self.lanes {
-            if let Some(two) = &cell.two_threads {
-                let name = cell.name();
-                line(format!("{name}, 1 thread, on the clock"), cell.watchfire.wall_ns, cell);
-                line(format!("{name}, 2 threads, on the clock"), two.wall_ns, cell);
-            }
             if let Some(alerts) = &cell.alerts {
-                line(format!("{}, whole alerts, per CPU second", cell.name()), alerts.cpu_ns, cell);
+                let mb = cell.bytes_per_event() * alerts.rate() / 1e6;
+                let (name, rate) = (cell.name(), thousands(alerts.rate()));
+                let _ = writeln!(text, "\n{name}, whole alerts: {rate} events/s, {mb:.0} MB/s.");
             }
+        }
+        text
+    }
+
+    fn clock_table(&self) -> String {
+        let mut text = String::from(
+            "\n| on the clock | GB of input | 1 thread, events/s | GB/s | 2 threads, events/s | GB/s | \
+             2 threads / 1 |\n|---|--:|--:|--:|--:|--:|--:|\n",
+        );
+        for clocked in &self.clocked {
+            let rate = |figure: &Figure| thousands(1e9 / figure.wall_ns);
+            let _ = writeln!(
+                text,
+                "| {} routed | {:.1} | {} | {:.2} | {} | {:.2} | {:.2}× |",
+                clocked.lane,
+                clocked.bytes as f64 / 1e9,
+                rate(&clocked.one),
+                clocked.gigabytes(&clocked.one),
+                rate(&clocked.two),
+                clocked.gigabytes(&clocked.two),
+                clocked.scaling()
+            );
         }
         text
     }
