@@ -9,8 +9,9 @@ use foldhash::fast::FixedState;
 /// Values that one plan remembers.
 const PLACES: usize = 1 << 10;
 
-/// Bytes of a value at most: a place is what the machine fetches at once.
-const VALUE_BYTES: usize = 56;
+/// Bytes of a value at most, so that a place is two lines of memory, which the machine fetches as one: most
+/// paths are shorter, most command lines are not.
+const VALUE_BYTES: usize = 120;
 
 /// Shorter values are read as fast as looked up.
 const VALUE_BYTES_MIN: usize = 12;
@@ -32,7 +33,7 @@ pub struct Memo {
 
 /// A value. Without one it has no length, which none that is looked up has.
 #[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
+#[repr(align(128))]
 struct Place {
     signs: u32,
     length: u16,

@@ -55,8 +55,8 @@ struct Literals {
 /// Rules that may match the event at hand, each once.
 #[derive(Clone, Debug, Default)]
 pub struct Candidates {
-    epoch: u32,
-    seen: Vec<u32>,
+    /// A bit for each rule: all of them take as much as a few lines of memory.
+    seen: Vec<u64>,
     rules: Vec<u32>,
 }
 
@@ -236,12 +236,9 @@ impl Literals {
 impl Candidates {
     /// Begins with the next event.
     pub fn next(&mut self, rules: usize) {
-        self.rules.clear();
-        self.seen.resize(rules, 0);
-        self.epoch = self.epoch.wrapping_add(1);
-        if self.epoch == 0 {
-            self.seen.fill(0);
-            self.epoch = 1;
+        self.seen.resize(rules.div_ceil(64), 0);
+        for rule in self.rules.drain(..) {
+            self.seen[rule as usize / 64] = 0;
         }
     }
 
@@ -249,9 +246,9 @@ impl Candidates {
     #[inline]
     pub fn add(&mut self, rules: &[u32]) {
         for &rule in rules {
-            let seen = &mut self.seen[rule as usize];
-            if *seen != self.epoch {
-                *seen = self.epoch;
+            let (seen, bit) = (&mut self.seen[rule as usize / 64], 1 << (rule % 64));
+            if *seen & bit == 0 {
+                *seen |= bit;
                 self.rules.push(rule);
             }
         }

@@ -29,21 +29,32 @@ struct Answers {
     items: Vec<u32>,
 }
 
-/// An answer to an item with which a rule does not hold: what refuted the rule last. It is asked first, as
-/// it is far nearer than the rule's condition, and most rules that are asked do not hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Refuter(u32);
+/// Answers to items of which each is one part of why a rule does not hold: what refuted it last. They are
+/// asked first, as they are far nearer than the rule's condition, and most rules that are asked do not hold.
+#[derive(Clone, Copy, Debug)]
+struct Refuter {
+    /// Twice the item, plus the answer; the first of these count.
+    answers: [u32; REFUTER_ITEMS],
+    count: u32,
+}
+
+/// What takes more items to refute is asked as a whole.
+const REFUTER_ITEMS: usize = 3;
 
 impl Refuter {
-    const NONE: Self = Self(u32::MAX);
+    const NONE: Self = Self { answers: [0; REFUTER_ITEMS], count: 0 };
 
-    fn new(item: u32, answer: bool) -> Self {
-        Self(item * 2 + u32::from(answer))
+    /// Adds an answer; whether there was room.
+    fn add(&mut self, item: u32, answer: bool) -> bool {
+        let Some(place) = self.answers.get_mut(self.count as usize) else { return false };
+        *place = item * 2 + u32::from(answer);
+        self.count += 1;
+        true
     }
 
-    /// The item and the answer.
-    fn get(self) -> Option<(usize, bool)> {
-        (self != Self::NONE).then_some((self.0 as usize / 2, self.0 % 2 == 1))
+    fn refutes(self, mut answer: impl FnMut(usize) -> bool) -> bool {
+        let answers = &self.answers[..self.count as usize];
+        self.count > 0 && answers.iter().all(|a| answer(*a as usize / 2) == (a % 2 == 1))
     }
 }
 
@@ -97,14 +108,16 @@ impl Program {
         };
         for &rule in candidates {
             let refuter = &mut scratch.refuters[rule as usize];
-            if refuter.get().is_some_and(|(item, answer)| run.item(item) == answer) {
+            if refuter.refutes(|item| run.item(item)) {
                 continue;
             }
             let test = &self.rules[rule as usize];
             if run.test(test) {
                 sink(rule as usize);
             } else {
-                *refuter = run.decider(test, false).unwrap_or(Refuter::NONE);
+                let mut found = Refuter::NONE;
+                *refuter =
+                    if run.explain(test, false, &mut found) { found } else { Refuter::NONE };
             }
         }
         let unsure = run.said_matched && facts.raw && has_equal_keys(facts.record);
@@ -151,16 +164,19 @@ impl Run<'_, '_> {
         false
     }
 
-    /// The answer to an item that alone gave a condition this answer, if there was one.
-    fn decider(&self, test: &Test, answer: bool) -> Option<Refuter> {
+    /// Adds the answers to items that gave a condition this answer; false when they are too many.
+    fn explain(&self, test: &Test, answer: bool, by: &mut Refuter) -> bool {
         match (test, answer) {
-            (Test::Item(item), _) => Some(Refuter::new(*item, answer)),
-            (Test::Not(part), _) => self.decider(part, !answer),
+            (Test::Item(item), _) => by.add(*item, answer),
+            (Test::Not(part), _) => self.explain(part, !answer, by),
             (Test::And(junction), false) | (Test::Or(junction), true) => {
-                let last = self.deciders[junction.number as usize];
-                self.decider(junction.parts.get(usize::from(last))?, answer)
+                let last = usize::from(self.deciders[junction.number as usize]);
+                junction.parts.get(last).is_some_and(|part| self.explain(part, answer, by))
             }
-            (Test::And(_), true) | (Test::Or(_), false) | (Test::AtLeast(..), _) => None,
+            (Test::And(junction), true) | (Test::Or(junction), false) => {
+                junction.parts.iter().all(|part| self.explain(part, answer, by))
+            }
+            (Test::AtLeast(..), _) => false,
         }
     }
 
