@@ -63,9 +63,7 @@ pub fn judge(report: &Report) -> Vec<Bar> {
         let scaling = clocked.map(Clocked::scaling);
         bar(format!("{lane}, two threads by one"), TWO_THREADS_MIN, scaling);
         let (unit, least, value) = match lane {
-            "win_mix" => {
-                ("GB/s", WIN_MIX_GB_PER_SECOND_MIN, clocked.map(|c| c.gigabytes(&c.two)))
-            }
+            "win_mix" => ("GB/s", WIN_MIX_GB_PER_SECOND_MIN, clocked.map(|c| c.gigabytes(&c.two))),
             _ => ("million/s", AUTH_MILLION_PER_SECOND_MIN, clocked.map(|c| 1e3 / c.two.wall_ns)),
         };
         bar(format!("{lane}, two threads, {unit} on the clock"), least, value);

@@ -5,7 +5,6 @@ use std::fmt;
 use std::hash::BuildHasher;
 
 use foldhash::fast::FixedState;
-use memchr::memchr2;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use smallvec::SmallVec;
 
@@ -73,12 +72,38 @@ fn may_have_equal_keys(record: &[u8]) -> bool {
 /// Where the quote is that ends the string from `at` on.
 fn end_of_string(record: &[u8], mut at: usize) -> Option<usize> {
     loop {
-        at += memchr2(b'"', b'\\', record.get(at..)?)?;
+        at = quote_or_backslash(record, at)?;
         if record[at] == b'"' {
             return Some(at);
         }
         at += 2;
     }
+}
+
+/// Where the next of these is. Most strings end after a word or two, so it is looked for right here, by words.
+#[inline(always)]
+fn quote_or_backslash(record: &[u8], mut at: usize) -> Option<usize> {
+    while let Some(bytes) = record.get(at..)?.first_chunk() {
+        let word = u64::from_le_bytes(*bytes);
+        let found = zero_bytes(word ^ each(b'"')) | zero_bytes(word ^ each(b'\\'));
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += bytes.len();
+    }
+    let rest = record[at..].iter();
+    Some(at + rest.copied().position(|byte| byte == b'"' || byte == b'\\')?)
+}
+
+/// A word of nothing but this byte.
+const fn each(byte: u8) -> u64 {
+    u64::from_le_bytes([byte; 8])
+}
+
+/// The upper bit of each byte that is zero; of bytes above the first of them perhaps too many.
+/// (Mycroft, 1987.)
+const fn zero_bytes(word: u64) -> u64 {
+    word.wrapping_sub(each(1)) & !word & each(0x80)
 }
 
 /// A value, of which only this is known.
@@ -179,6 +204,19 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn the_next_quote_or_backslash_is_that_which_bytes_show(
+            // Neighbours of both, the same with the upper bit, zeros; and letters, so that words pass by.
+            bytes in proptest::collection::vec(
+                proptest::sample::select(&b"\"\\!#[]\xa2\xdc\x80\0aaaaaaaaaaaaaaaaaaaa"[..]), 0..30
+            ),
+            at in 0..32usize,
+        ) {
+            let next = |rest: &[u8]| rest.iter().position(|b| matches!(b, b'"' | b'\\'));
+            let expect = bytes.get(at..).and_then(next).map(|place| at + place);
+            proptest::prop_assert_eq!(quote_or_backslash(&bytes, at), expect);
+        }
+
         #[test]
         fn it_is_found_as_by_reading_json(
             text in r#"(\{|\}|\[|\]|:|,|"|\\|a|b|1| ){0,24}"#,

@@ -116,8 +116,7 @@ impl Program {
                 sink(rule as usize);
             } else {
                 let mut found = Refuter::NONE;
-                *refuter =
-                    if run.explain(test, false, &mut found) { found } else { Refuter::NONE };
+                *refuter = if run.explain(test, false, &mut found) { found } else { Refuter::NONE };
             }
         }
         let unsure = run.said_matched && facts.raw && has_equal_keys(facts.record);

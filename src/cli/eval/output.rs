@@ -131,7 +131,9 @@ impl<W: Write> Writer<W> {
         while let Some(Reverse(first)) = self.held.peek()
             && due(first.next.0, self.held_bytes)
         {
-            let Some(Reverse(Held { next: (.., number), mut run })) = self.held.pop() else { break };
+            let Some(Reverse(Held { next: (.., number), mut run })) = self.held.pop() else {
+                break;
+            };
             let others = self.held.peek().map(|Reverse(held)| held.next);
             let is_next = |line: &Line| {
                 let next = (line.time, line.line, number);
