@@ -23,6 +23,9 @@ mod witness;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use grams::{GRAM_PAD, Grams};
+pub use vector::VectorPath;
+
 use crate::event::{Event, EventSource, Facts, FieldPath, Rewritten, VIEW_PAD};
 use crate::rule::RuleSet;
 use memo::Memo;
