@@ -167,7 +167,8 @@ pub fn matches(filter: &mut Filter, events: &[Vec<u8>]) -> usize {
     for (n, event) in events.iter().enumerate() {
         let at = Coordinate { topic: Arc::clone(&topic), partition: 0, offset: n as i64 };
         let (payload, reference) = (Some(event.as_slice()), Timestamp(0));
-        let record = Record { at: &at, payload, headers: &[], timestamp: None, reference, now: None };
+        let record =
+            Record { at: &at, payload, headers: &[], timestamp: None, reference, now: None };
         filter.record(&record, &mut out);
     }
     assert!(out.rejects.is_empty(), "rejected: {:?}", out.rejects.first());
