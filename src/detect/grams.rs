@@ -209,12 +209,12 @@ pub fn rarest_window(literal: &[u8], rate: &impl Fn(&[u8]) -> f64) -> (usize, f6
 /// So many places of a literal are looked at for its rarest window.
 const WINDOW_PLACES: usize = 48;
 
-/// A literal, where its window begins, and its number.
+/// A literal, where in it the window begins by which it is best found, and its number. The beginning will always
+/// do.
 pub type Draft<'l> = (&'l [u8], usize, u32);
 
 impl Grams {
-    /// For literals with their numbers; `window` says where in a literal its grams are best taken, see
-    /// [`rarest_window`]. An empty literal is in every text, and has no place here.
+    /// For literals; an empty one is in every text, and has no place here.
     pub fn new<'l>(literals: impl Iterator<Item = Draft<'l>>) -> Self {
         Self::with_path(literals, VectorPath::available().first().copied())
     }
