@@ -15,7 +15,7 @@ use crate::data::{self, Corpora, Events};
 use crate::measure::{figure, run};
 use crate::report::Clocked;
 
-/// The lanes that are clocked: real events, and the shortest that there are.
+/// The lanes that are clocked: real events, and short ones.
 pub const LANES: [&str; 2] = ["win_mix", "auth_small"];
 
 /// Bytes of each, at least.

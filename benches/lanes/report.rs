@@ -43,6 +43,7 @@ pub struct Cell {
     pub events: u64,
     pub bytes: u64,
     pub watchfire: Figure,
+    /// For its matches: the time is too short to say anything.
     pub two_threads: Option<Figure>,
     pub alerts: Option<Figure>,
     pub rsigma: Option<Figure>,

@@ -67,7 +67,8 @@ pub struct Engine {
     /// What is run for a kind that has no plan of its own.
     shared: Option<PlanId>,
     rewritten: Rewritten,
-    plans_made: u64,
+    /// Plans that were made anew.
+    better_plans: usize,
 }
 
 /// Which plan an event is for; see [`Engine::plan_for`].
@@ -112,7 +113,7 @@ impl Engine {
             by_source: HashMap::new(),
             shared: None,
             rewritten,
-            plans_made: 0,
+            better_plans: 0,
         }
     }
 
@@ -128,9 +129,9 @@ impl Engine {
         &self.rules
     }
 
-    /// How many plans were made so far, first ones and better ones.
-    pub fn plans_made(&self) -> u64 {
-        self.plans_made
+    /// How many plans were made so far: first ones, and those made anew once events were seen.
+    pub fn plans_made(&self) -> (usize, usize) {
+        (self.plans.len(), self.better_plans)
     }
 
     /// The fields that its rules ask for, by number.
@@ -207,7 +208,6 @@ impl Engine {
     fn add_plan(&mut self, chosen: Arc<[u32]>, own: bool) -> PlanId {
         let plan = self.program.first_plan(&chosen);
         let (plan, sample) = (Arc::new(plan), Sample::default());
-        self.plans_made += 1;
         self.plans.push(Planned {
             plan,
             memo: Memo::default(),
@@ -252,8 +252,8 @@ impl Engine {
         let rates = Rates::counted(&sample);
         let plan = self.program.plan(&planned.chosen, &rates);
         planned.plan = Arc::new(plan);
-        self.plans_made += 1;
         planned.memo = Memo::default();
+        self.better_plans += 1;
     }
 }
 

@@ -153,7 +153,7 @@ impl Filter {
     }
 
     /// How many plans were made so far: see [`Engine::plans_made`].
-    pub fn plans_made(&self) -> u64 {
+    pub fn plans_made(&self) -> (usize, usize) {
         self.engine.plans_made()
     }
 
