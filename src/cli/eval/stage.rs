@@ -247,6 +247,8 @@ fn lines_of(output: &mut FilterOutput, detection_lines: Option<&DetectionLines<'
             run.put(hit.time, hit.offset, |out| lines.write(hit, out));
         }
     }
+    let bytes = output.alerts.iter().map(|alert| alert.body.len() + 1).sum();
+    run.reserve(output.alerts.len(), bytes);
     for alert in output.alerts.drain(..) {
         run.put(Some(alert.time), alert.at.offset, |out| out.extend_from_slice(&alert.body));
     }
