@@ -15,13 +15,19 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Instant;
 
-use watchfire::correlate::{Bounds, Keyed, Spec, Store, TOUCHED};
+use tikv_jemallocator::Jemalloc;
+use watchfire::correlate::{Bounds, Keyed, PREFETCHED, Spec, Store};
 use watchfire::decimal::Decimal;
 use watchfire::ids::Coordinate;
 use watchfire::time::Timestamp;
-use watchfire::window::{Bound, Bounds as Limits, Happening, Places, ValueHash, WindowKind};
+use watchfire::window::{Bound, Bounds as Limits, Happening, Place, Places, ValueHash, WindowKind};
+
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 const TIMESPAN: i64 = 300_000_000;
 /// Happenings of a group within a timespan, on average.
@@ -103,24 +109,26 @@ fn measure(kind: &str, groups: u64, zipf: bool) -> String {
     let values: Vec<String> = (0..64).map(|n| format!("10.0.0.{n}")).collect();
     let mut places = Places::default();
     let mut random = Random(88_172_645_463_325_252);
+    let topic: Arc<str> = "events".into();
+    let at = |offset| Coordinate { topic: Arc::clone(&topic), partition: 0, offset };
     let what = Happening::plain(Timestamp(0), places.place(&at(0)), 0);
     let mut batch: Vec<Next> =
-        (0..TOUCHED).map(|_| Next { key: Vec::new(), what, value: 0 }).collect();
+        (0..PREFETCHED).map(|_| Next { key: Vec::new(), what, value: 0 }).collect();
     let mut store = Store::new(1, 0);
-    let (total, before) = (groups * ROUNDS / TOUCHED as u64, resident());
+    let (total, before) = (groups * ROUNDS / PREFETCHED as u64, resident());
     let (mut nanos, mut fired) = (0, 0u64);
     for n in 0..total {
         for (i, next) in batch.iter_mut().enumerate() {
-            let number = n * TOUCHED as u64 + i as u64;
+            let number = n * PREFETCHED as u64 + i as u64;
             random.fill(next, groups, zipf, number);
             next.what.at = places.place(&at(number as i64));
         }
         let started = on_core();
-        let mut wanted = [(0, 0); TOUCHED];
+        let mut wanted = [(0, 0); PREFETCHED];
         for (wanted, next) in wanted.iter_mut().zip(&batch) {
             wanted.1 = store.keyed(0, &next.key).hash;
         }
-        store.touch(&wanted);
+        store.prefetch(&wanted);
         for (next, (_, hash)) in batch.iter().zip(wanted) {
             let key = Keyed { bytes: &next.key, hash };
             let mut what = next.what;
@@ -137,7 +145,7 @@ fn measure(kind: &str, groups: u64, zipf: bool) -> String {
             nanos += on_core() - started;
         }
     }
-    let nanos = nanos as f64 / ((total - total / 4) * TOUCHED as u64) as f64;
+    let nanos = nanos as f64 / ((total - total / 4) * PREFETCHED as u64) as f64;
     // What the process has beside its groups is a few hundred kilobytes.
     let bytes = (resident() - before) as f64 / store.used().0.max(1) as f64;
     format!("{nanos} {bytes} {} {fired}", store.used().1 / store.used().0.max(1))
@@ -146,14 +154,14 @@ fn measure(kind: &str, groups: u64, zipf: bool) -> String {
 /// The same events the plain way.
 fn plain(groups: u64, zipf: bool) -> String {
     let mut random = Random(88_172_645_463_325_252);
-    let what = Happening::plain(Timestamp(0), Places::default().place(&at(0)), 0);
+    let what = Happening::plain(Timestamp(0), Place::UNKNOWN, 0);
     let mut next = Next { key: Vec::new(), what, value: 0 };
     let mut all: HashMap<Vec<String>, VecDeque<i64>> = HashMap::new();
     let (total, before) = (groups * ROUNDS, resident());
     let (mut nanos, mut fired) = (0, 0u64);
     for n in 0..total {
         random.fill(&mut next, groups, zipf, n);
-        let started = if n % TOUCHED as u64 == 0 { on_core() } else { 0 };
+        let started = if n % PREFETCHED as u64 == 0 { on_core() } else { 0 };
         let key = vec![String::from_utf8_lossy(&next.key[1..]).into_owned()];
         let times = all.entry(key).or_default();
         let now = next.what.time.0;
@@ -166,13 +174,9 @@ fn plain(groups: u64, zipf: bool) -> String {
             nanos += on_core() - started;
         }
     }
-    let nanos = nanos as f64 / (total - total / 4) as f64 * TOUCHED as f64;
+    let nanos = nanos as f64 / (total - total / 4) as f64 * PREFETCHED as f64;
     let bytes = (resident() - before) as f64 / all.len().max(1) as f64;
     format!("{nanos} {bytes} 0 {fired}")
-}
-
-fn at(offset: i64) -> Coordinate {
-    Coordinate { topic: "events".into(), partition: 0, offset }
 }
 
 /// Xorshift* (Marsaglia, 2003; Vigna, 2016).

@@ -24,6 +24,8 @@ pub mod time;
 
 pub mod decimal;
 
+mod prefetch;
+
 pub mod event;
 
 pub mod decode;

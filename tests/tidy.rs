@@ -7,7 +7,7 @@
 use std::{fs, path::Path};
 
 /// A module may import from those before its `<`: none of its own row, none after.
-const ORDER: &str = "limits < ids < time < decimal < event < decode rule window < detect < correlate < alert \
+const ORDER: &str = "limits < ids < time < decimal prefetch < event < decode rule window < detect < correlate < alert \
     < pipeline < config < metrics < bus < kafka < broker < source state sink http < runtime < cli";
 /// Before this: no I/O, no clock, no threads, so that the engine runs the same everywhere.
 const FIRST_IMPURE: &str = "config";

@@ -10,7 +10,7 @@ use super::packed::Key;
 use super::plan::Plan;
 use super::signal::{Feeds, Origin, Signal, SignalValues, Unusable, group_of, happening};
 use super::state::{Kept, SHARDS, shard_of};
-use super::store::{Applied, Bounds, Keyed, Store, TOUCHED};
+use super::store::{Applied, Bounds, Keyed, PREFETCHED, Store};
 use super::timers::Due;
 use super::waiting::{Order, Waiting, Waits};
 use super::{Finding, Match, Overflow, PackedMatch};
@@ -291,7 +291,7 @@ impl Fold {
         loop {
             let order = Order { places: &self.places, rules: &plan.order };
             let duplicates = &mut self.counts.duplicates;
-            self.waiting.pop_before(watermark, TOUCHED / 2, &order, duplicates, &mut batch);
+            self.waiting.pop_before(watermark, PREFETCHED / 2, &order, duplicates, &mut batch);
             if batch.is_empty() {
                 break;
             }

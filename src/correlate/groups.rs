@@ -1,11 +1,12 @@
 //! The groups of one correlation: key → window, found by hash.
 
 use foldhash::fast::RandomState;
-use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
+use super::index::Index;
 use super::packed::Key;
 use super::store::Keyed;
+use crate::prefetch::prefetch;
 use crate::window::Window;
 
 /// Groups are kept in pieces of so many, so that growing moves nothing.
@@ -14,6 +15,9 @@ const PIECE_BITS: u32 = 10;
 
 /// What a group costs beside itself: its places in the index and among the timers.
 const APART_BYTES: usize = 24;
+
+/// Of a cell most is the last few events of the group. It does not grow by mistake.
+const _: () = assert!(size_of::<Option<Group>>() == 112);
 
 /// One group.
 #[derive(Debug)]
@@ -32,31 +36,15 @@ pub struct Group {
 }
 
 /// The groups of one correlation. A group keeps its number as long as it lives.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Groups {
-    index: HashTable<u32>,
+    index: Index,
     pieces: Vec<Vec<Option<Group>>>,
     free: Vec<u32>,
+    /// Seeded for this process: who chooses the values cannot choose where they collide. No order of
+    /// anything comes from it.
     hasher: RandomState,
     bytes: usize,
-}
-
-impl Default for Groups {
-    fn default() -> Self {
-        Self {
-            index: HashTable::new(),
-            pieces: Vec::new(),
-            free: Vec::new(),
-            // Seeded for this process: who chooses the values cannot choose where they collide. No
-            // order of anything comes from it.
-            hasher: RandomState::default(),
-            bytes: 0,
-        }
-    }
-}
-
-fn spread(hash: u32) -> u64 {
-    u64::from(hash) << 32 | u64::from(hash)
 }
 
 impl Groups {
@@ -75,17 +63,30 @@ impl Groups {
         Keyed { bytes, hash: self.hasher.hash_one(bytes) as u32 }
     }
 
-    /// The number of a group that may have a key of that hash, without a look at the group.
-    pub fn candidate(&self, hash: u32) -> Option<u32> {
-        self.index.find(spread(hash), |_| true).copied()
+    /// Has the place where a look for that hash begins brought near.
+    pub(super) fn prefetch_slot(&self, hash: u32) {
+        self.index.prefetch(hash);
+    }
+
+    /// Has the group that may have a key of that hash brought near; gives its number.
+    pub(super) fn prefetch(&self, hash: u32) -> u32 {
+        let number = self.index.find(hash, |_| true).unwrap_or(u32::MAX);
+        self.prefetch_group(number);
+        number
+    }
+
+    /// Has the group with that number brought near.
+    pub(super) fn prefetch_group(&self, number: u32) {
+        let piece = self.pieces.get(number as usize >> PIECE_BITS);
+        if let Some(group) = piece.and_then(|piece| piece.get(number as usize % PIECE)) {
+            prefetch(group);
+        }
     }
 
     /// The number of the group with that key.
     pub fn find(&self, key: Keyed<'_>) -> Option<u32> {
-        let same = |number: &u32| {
-            self.get(*number).is_some_and(|g| g.hash == key.hash && g.key.bytes() == key.bytes)
-        };
-        self.index.find(spread(key.hash), same).copied()
+        let same = |number| self.get(number).is_some_and(|g| g.key.bytes() == key.bytes);
+        self.index.find(key.hash, same)
     }
 
     /// The group with that number.
@@ -105,12 +106,7 @@ impl Groups {
         let group = Group { key, hash, shard, changed: false, written: false, window };
         self.bytes += size_of::<Group>() + APART_BYTES + group.key.heap() + group.window.bytes();
         let number = self.put(group);
-        let Self { index, pieces, .. } = self;
-        let rehash = |n: &u32| {
-            let group = &pieces[*n as usize >> PIECE_BITS][*n as usize % PIECE];
-            group.as_ref().map_or(0, |g| spread(g.hash))
-        };
-        index.insert_unique(spread(hash), number, rehash);
+        self.index.insert(hash, number);
         number
     }
 
@@ -142,15 +138,13 @@ impl Groups {
     pub fn remove(&mut self, number: u32) -> Option<Group> {
         let piece = self.pieces.get_mut(number as usize >> PIECE_BITS)?;
         let group = piece.get_mut(number as usize % PIECE)?.take()?;
-        if let Ok(entry) = self.index.find_entry(spread(group.hash), |n| *n == number) {
-            entry.remove();
-        }
+        self.index.remove(group.hash, number);
         self.bytes -= size_of::<Group>() + APART_BYTES + group.key.heap() + group.window.bytes();
         self.free.push(number);
-        if self.index.is_empty() && self.pieces.len() > 1 {
+        if self.index.len() == 0 && self.pieces.len() > 1 {
             // What many groups needed is given back when they are gone.
             (self.pieces, self.free) = (Vec::new(), Vec::new());
-            self.index = HashTable::new();
+            self.index = Index::default();
         }
         Some(group)
     }

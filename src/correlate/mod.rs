@@ -8,6 +8,7 @@ mod counts;
 mod explain;
 mod fold;
 mod groups;
+mod index;
 mod matches;
 mod packed;
 mod plan;
@@ -29,7 +30,7 @@ pub use fold::{Fold, FoldOptions, Offered, Updates};
 pub use matches::{Match, PackedMatch};
 pub use packed::{Part, encode};
 pub use state::{Replay, Restore, Restored, SHARDS, Standpoint, StateError, StateRecord};
-pub use store::{Applied, Bounds, Keyed, Spec, Store, TOUCHED};
+pub use store::{Applied, Bounds, Keyed, PREFETCHED, Spec, Store};
 
 /// A correlation held for a group in a window.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,15 +3,26 @@
 //! Each is its length, seven bits a byte, and its bytes; the length is one more than it is, so that none at all,
 //! a zero, is not the empty text. What was packed so can be put together from parts of what was packed before.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use crate::ids::GroupKey;
 
-/// The values of a group: an address or a user's name needs no memory of its own.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Key(SmallVec<[u8; 16]>);
+/// The values of a group: an address or a user's name needs no memory of its own, mostly not even both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key(Bytes);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Bytes {
+    /// So many of these; the others are zero.
+    Short(u8, [u8; SHORT]),
+    Long(Box<[u8]>),
+}
+
+/// What fits beside the length where a long one has its pointer.
+const SHORT: usize = 22;
 
 /// The values of a match: nor do an address and a user's name.
 pub type Values = SmallVec<[u8; 32]>;
@@ -19,22 +30,47 @@ pub type Values = SmallVec<[u8; 32]>;
 impl Key {
     /// Of bytes that [`encode`] wrote.
     pub fn of(bytes: &[u8]) -> Self {
-        Self(SmallVec::from_slice(bytes))
+        let mut short = [0; SHORT];
+        match short.get_mut(..bytes.len()) {
+            Some(to) => {
+                to.copy_from_slice(bytes);
+                Self(Bytes::Short(bytes.len() as u8, short))
+            }
+            None => Self(Bytes::Long(bytes.into())),
+        }
     }
 
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
-        &self.0
+        match &self.0 {
+            Bytes::Short(len, bytes) => &bytes[..usize::from(*len).min(SHORT)],
+            Bytes::Long(bytes) => bytes,
+        }
     }
 
     /// Bytes on the heap.
     pub fn heap(&self) -> usize {
-        if self.0.spilled() { self.0.capacity() } else { 0 }
+        match &self.0 {
+            Bytes::Short(..) => 0,
+            Bytes::Long(bytes) => bytes.len(),
+        }
     }
 
     /// The values again.
     pub fn group(&self) -> GroupKey {
         GroupKey(parts(self.bytes()).map(|part| part.text().map(Arc::from)).collect())
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.bytes().cmp(other.bytes())
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 

@@ -6,7 +6,7 @@ use super::PackedMatch;
 use super::matches::value_of;
 use super::packed::{encode, part};
 use super::plan::{Plan, Target};
-use super::store::{Keyed, Store, TOUCHED};
+use super::store::{Keyed, PREFETCHED, Store};
 use super::waiting::Waits;
 use crate::decimal::Decimal;
 use crate::rule::{CorrelationKind, RuleRef};
@@ -163,7 +163,7 @@ impl Feeds {
             }
         }
         if batch.len() >= TOUCH_FROM {
-            self.wanted.chunks(TOUCHED).for_each(|chunk| store.touch(chunk));
+            self.wanted.chunks(PREFETCHED).for_each(|chunk| store.prefetch(chunk));
         }
     }
 

@@ -36,7 +36,7 @@ pub const SHARDS: u8 = 60;
 
 /// The layout of records: another number, another meaning. Heads and names begin with it; groups have it
 /// in their rule's state version.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 
 const HEAD: u8 = b'h';
 const NAMES: u8 = b'n';

@@ -9,8 +9,8 @@ use super::timers::{Due, Ends, Timers};
 use crate::time::Timestamp;
 use crate::window::{Change, Episode, Happening, Window, WindowKind};
 
-/// How many happenings can be [touched](Store::touch) at a time.
-pub const TOUCHED: usize = 64;
+/// How many happenings can be [prefetched](Store::prefetch) at a time.
+pub const PREFETCHED: usize = 64;
 
 /// How the windows of one correlation work.
 #[derive(Clone, Debug)]
@@ -157,16 +157,15 @@ impl Store {
     ///
     /// Among millions of groups nearly every step to one (index, group, what it remembers) waits for
     /// memory, one after the other. Taken one step for all of them at a time, they wait together.
-    pub fn touch(&self, wanted: &[(usize, u32)]) {
-        let mut candidates = [None; TOUCHED];
-        for (candidate, (rule, hash)) in candidates.iter_mut().zip(wanted) {
-            *candidate = self.groups[*rule].candidate(*hash).map(|number| (*rule, number));
+    pub fn prefetch(&self, wanted: &[(usize, u32)]) {
+        wanted.iter().for_each(|(rule, hash)| self.groups[*rule].prefetch_slot(*hash));
+        let mut numbers = [0; PREFETCHED];
+        for (number, (rule, hash)) in numbers.iter_mut().zip(wanted) {
+            *number = self.groups[*rule].prefetch(*hash);
         }
-        let found = || candidates.iter().flatten().filter_map(|(rule, n)| self.get(*rule, *n));
-        let groups = found().fold(0, |all, group| all ^ u64::from(group.hash));
-        let windows = found().fold(0, |all, group| all ^ group.window.touch());
-        // The answer is of no use; that it was asked is.
-        std::hint::black_box(groups ^ windows);
+        for (number, (rule, _)) in numbers.iter().zip(wanted) {
+            self.get(*rule, *number).into_iter().for_each(|group| group.window.prefetch());
+        }
     }
 
     fn is_full(&self, rule: usize, bounds: &Bounds) -> bool {
@@ -309,12 +308,18 @@ impl Ends for All<'_> {
         Some((found.window.deadline(&spec.kind, spec.timespan), &found.key))
     }
 
-    fn touch(&self, ending: &[Due]) {
-        let entry = |due: &Due| {
-            let groups = self.groups.get(due.rule as usize)?;
-            groups.candidate(groups.get(due.group)?.hash)
-        };
-        std::hint::black_box(ending.iter().filter_map(entry).max());
+    fn prefetch(&self, rule: u32, group: u32) {
+        if let Some(groups) = self.groups.get(rule as usize) {
+            groups.prefetch_group(group);
+        }
+    }
+
+    fn prefetch_slot(&self, rule: u32, group: u32) {
+        if let Some(groups) = self.groups.get(rule as usize)
+            && let Some(group) = groups.get(group)
+        {
+            groups.prefetch_slot(group.hash);
+        }
     }
 }
 

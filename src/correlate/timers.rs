@@ -37,8 +37,11 @@ pub trait Ends {
     /// `None` when there is no such group.
     fn end(&self, rule: u32, group: u32) -> Option<(Timestamp, &Key)>;
 
-    /// Has what taking these groups out will need brought near.
-    fn touch(&self, ending: &[Due]);
+    /// Has a group brought near.
+    fn prefetch(&self, rule: u32, group: u32);
+
+    /// Has what taking a group out will need brought near.
+    fn prefetch_slot(&self, rule: u32, group: u32);
 
     /// The order in which groups end: by time, then by what is the same everywhere.
     fn order(&self, a: &Due, b: &Due) -> Ordering {
@@ -135,7 +138,7 @@ impl Timers {
         let mut entries = self.ticks.remove(&tick).unwrap_or_default();
         let before = self.open.len();
         for chunk in entries.chunks(NEAR) {
-            // All at once, so that they wait for memory together.
+            chunk.iter().for_each(|(rule, group)| groups.prefetch(*rule, *group));
             let deadline = |(rule, group): &(u32, u32)| groups.end(*rule, *group).map(|(t, _)| t);
             let mut deadlines = [None; NEAR];
             deadlines.iter_mut().zip(chunk).for_each(|(to, entry)| *to = deadline(entry));
@@ -153,7 +156,9 @@ impl Timers {
                 }
             }
         }
-        self.open[before..].chunks(NEAR).for_each(|ending| groups.touch(ending));
+        for ending in &self.open[before..] {
+            groups.prefetch_slot(ending.rule, ending.group);
+        }
         self.open.sort_unstable_by(|a, b| groups.order(b, a));
         if self.spare.len() < SPARE_MAX && entries.capacity() <= SPARE_ENTRIES_MAX {
             entries.clear();

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::stamps::Stamps;
 use super::{Change, Episode, Happening};
+use crate::prefetch::prefetch;
 
 /// The last few events of a group: to know whether N lie within a timespan, the last N are enough.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -37,6 +38,11 @@ impl CountWindow {
             None => {}
         }
         Change { holds, episode: self.episode.is_some() }
+    }
+
+    pub(super) fn prefetch(&self) {
+        self.stamps.prefetch();
+        self.episode.iter().for_each(|episode| prefetch(&**episode));
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -14,10 +14,17 @@ use super::hll::SlidingHyperLogLog;
 use super::{Change, Episode, Happening, Place, ValueHash};
 use crate::decimal::Decimal;
 use crate::limits::DISTINCT_EXACT_MAX;
+use crate::prefetch::prefetch;
 use crate::time::Timestamp;
 
-/// Values that need no memory of their own: most groups have no more.
-const FEW: usize = 2;
+/// Values that need no memory of their own. More would make the cell of every group larger.
+const FEW: usize = 1;
+
+/// A full list of few values has room for so many more then.
+const GROWTH: usize = 2;
+
+/// So many are brought near.
+const NEAR: usize = 8;
 
 /// From so many values on they are looked up by hash, no longer one by one.
 const MANY: usize = 128;
@@ -122,6 +129,10 @@ impl DistinctWindow {
             self.few.remove(place);
         }
         if self.few.len() < MANY {
+            if self.few.len() == self.few.capacity() {
+                // By a little and not by half: there are millions of these.
+                self.few.reserve_exact(GROWTH.max(self.few.len() / 4));
+            }
             return self.few.push(last);
         }
         let many = self.rest.get_or_insert_default().many.get_or_insert_default();
@@ -166,10 +177,12 @@ impl DistinctWindow {
         self.few.last().or_else(many).map_or(Timestamp::MIN, |last| last.time)
     }
 
-    /// Words of the first value and the last.
-    pub(super) fn touch(&self) -> u64 {
-        let first = self.few.first().map_or(0, |last| last.value.word());
-        first ^ self.latest_time().0.cast_unsigned()
+    /// Has what lies apart brought near.
+    pub(super) fn prefetch(&self) {
+        if self.few.spilled() {
+            prefetch(&self.few[..self.few.len().min(NEAR)]);
+        }
+        self.rest.iter().for_each(|rest| prefetch(&**rest));
     }
 
     /// How many distinct values lie within the timespan that ends at `now`.

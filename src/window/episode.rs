@@ -1,7 +1,5 @@
 //! One stretch of time in which a condition held for a group.
 
-use std::collections::VecDeque;
-
 use serde::{Deserialize, Serialize};
 
 use super::Place;
@@ -12,8 +10,8 @@ use crate::time::Timestamp;
 /// Where contributing events lie: the first and last few exactly, and how many there were.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
-    first: Vec<Place>,
-    last: VecDeque<Place>,
+    /// The first few; then the last few, each in the place of the one before which is too many.
+    places: Vec<Place>,
     /// How many contributed.
     pub total: u64,
 }
@@ -21,30 +19,39 @@ pub struct Evidence {
 impl Evidence {
     /// Adds the place of one contributing event.
     pub fn add(&mut self, at: Place) {
+        let oldest = self.oldest();
         self.total += 1;
-        if self.first.len() < EVIDENCE_EACH_END_MAX {
-            self.first.push(at);
+        if let Some(place) = oldest.and_then(|oldest| self.places.get_mut(oldest)) {
+            *place = at;
             return;
         }
-        if self.last.len() == EVIDENCE_EACH_END_MAX {
-            self.last.pop_front();
+        if self.places.len() == self.places.capacity() {
+            self.places.reserve_exact(EVIDENCE_EACH_END_MAX);
         }
-        self.last.push_back(at);
+        self.places.push(at);
+    }
+
+    /// Which of the last few is the oldest, once there are more.
+    fn oldest(&self) -> Option<usize> {
+        let last = self.total.checked_sub(2 * EVIDENCE_EACH_END_MAX as u64)?;
+        Some(EVIDENCE_EACH_END_MAX + last as usize % EVIDENCE_EACH_END_MAX)
     }
 
     /// The first few, then the last few after those, each in order.
     pub fn places(&self) -> impl Iterator<Item = Place> {
-        self.first.iter().chain(&self.last).copied()
+        let (before, oldest) = self.places.split_at(self.oldest().unwrap_or(self.places.len()));
+        let (first, latest) = before.split_at(EVIDENCE_EACH_END_MAX.min(before.len()));
+        first.iter().chain(oldest).chain(latest).copied()
     }
 
     /// The last of all.
     pub fn latest(&self) -> Option<Place> {
-        self.last.back().or(self.first.last()).copied()
+        self.places().last()
     }
 
     /// Bytes on the heap.
     pub(super) fn bytes(&self) -> usize {
-        (self.first.capacity() + self.last.capacity()) * size_of::<Place>()
+        self.places.capacity() * size_of::<Place>()
     }
 }
 

@@ -46,11 +46,6 @@ impl ValueHash {
         let hash = stable_hash(&[&low, &high]);
         (u128::from_le_bytes(hash) >> 64) as u64
     }
-
-    /// Some of its bytes, whatever they say.
-    pub(super) fn word(self) -> u64 {
-        self.0[0]
-    }
 }
 
 #[cfg(test)]

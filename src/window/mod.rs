@@ -43,6 +43,7 @@ pub use place::{Place, Places};
 pub use watermark::{Frontier, PartitionClock, Progress, SourceClock};
 
 use crate::decimal::Decimal;
+use crate::prefetch::prefetch;
 use crate::time::Timestamp;
 use count::CountWindow;
 use distinct::DistinctWindow;
@@ -203,7 +204,7 @@ impl Window {
         let latest = match (self, kind) {
             (Self::Pane(w), WindowKind::Pane(kind)) => return w.deadline(kind.extent, timespan),
             (Self::Spike(w), kind) => return w.forgotten_at(kind),
-            (Self::Count(w), _) => w.stamps.last(),
+            (Self::Count(w), _) => w.stamps.last(timespan),
             (Self::Distinct(w), _) => w.latest_time(),
             (Self::Sum(w), _) => w.latest_time(),
             (Self::Temporal(w), _) => w.latest_time(),
@@ -248,14 +249,16 @@ impl Window {
         }
     }
 
-    /// Reads some words of what the next happening will need, so that it is near by then.
-    pub fn touch(&self) -> u64 {
+    /// Has what the next happening will need beside the window itself brought near.
+    pub fn prefetch(&self) {
         match self {
-            Self::Count(w) => w.stamps.touch() ^ w.episode.as_ref().map_or(0, |e| e.revision),
-            Self::Distinct(w) => w.touch(),
-            Self::Sum(w) => w.latest_time().0.cast_unsigned(),
-            Self::Temporal(w) => w.latest_time().0.cast_unsigned(),
-            Self::Ordered(_) | Self::Pane(_) | Self::Spike(_) => self.bytes() as u64,
+            Self::Count(w) => w.prefetch(),
+            Self::Distinct(w) => w.prefetch(),
+            Self::Sum(w) => prefetch(&**w),
+            Self::Temporal(w) => w.prefetch(),
+            Self::Ordered(w) => prefetch(&**w),
+            Self::Pane(w) => prefetch(&**w),
+            Self::Spike(w) => prefetch(&**w),
         }
     }
 

@@ -4,23 +4,22 @@
 //! of microseconds (71 minutes) a time takes four bytes, as what has passed since a base that moves
 //! along, else eight; a place takes eight.
 
-use serde::{Deserialize, Serialize};
-use smallvec::SmallVec;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Place;
+use crate::prefetch::prefetch;
 use crate::time::Timestamp;
 
 /// Times and places in the order of time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stamps {
-    /// Time (one word, or two when wide), then place (two). A few are in the group itself.
-    words: SmallVec<[u32; FEW_WORDS]>,
+    /// Of each entry the time (one word, or two when wide), then the place (two).
+    words: Words,
     base: Timestamp,
-    last: Timestamp,
 }
 
-/// Words that need no memory of their own: four entries, of which most groups have no more.
-const FEW_WORDS: usize = 4 * NARROW;
+/// Words that need no memory of their own: five entries, of which most groups have no more.
+const FEW_WORDS: usize = 5 * NARROW;
 
 /// Words of one entry when times do not fit into one.
 const WIDE: usize = 4;
@@ -36,14 +35,18 @@ const GROWTH: usize = 2;
 /// So few entries are moved up whenever there is anything to drop.
 const FEW: usize = 16;
 
+const fn is_narrow(timespan: i64) -> bool {
+    timespan < u32::MAX as i64
+}
+
 impl Stamps {
     fn stride(timespan: i64) -> usize {
-        if timespan < i64::from(u32::MAX) { NARROW } else { WIDE }
+        if is_narrow(timespan) { NARROW } else { WIDE }
     }
 
     /// How many there are.
     pub fn len(&self, timespan: i64) -> usize {
-        self.words.len() / Self::stride(timespan)
+        self.words.as_slice().len() / Self::stride(timespan)
     }
 
     fn time(&self, entry: &[u32]) -> Timestamp {
@@ -57,86 +60,195 @@ impl Stamps {
 
     /// The entries from the oldest.
     pub fn iter(&self, timespan: i64) -> impl Iterator<Item = (Timestamp, Place)> {
-        let entries = self.words.chunks_exact(Self::stride(timespan));
+        let entries = self.words.as_slice().chunks_exact(Self::stride(timespan));
         entries.map(|e| (self.time(e), Place::of_words([e[e.len() - 2], e[e.len() - 1]])))
-    }
-
-    /// The time of the last entry that was added.
-    pub fn last(&self) -> Timestamp {
-        self.last
     }
 
     /// The time of the `n`-th entry from the end, the last being the first.
     pub fn nth_back(&self, n: usize, timespan: i64) -> Option<Timestamp> {
-        let stride = Self::stride(timespan);
-        let start = self.words.len().checked_sub(n * stride)?;
-        self.words.get(start..start + stride).map(|e| self.time(e))
+        let (words, stride) = (self.words.as_slice(), Self::stride(timespan));
+        let start = words.len().checked_sub(n * stride)?;
+        words.get(start..start + stride).map(|e| self.time(e))
+    }
+
+    /// The time of the last entry.
+    pub fn last(&self, timespan: i64) -> Timestamp {
+        self.nth_back(1, timespan).unwrap_or(Timestamp::MIN)
     }
 
     /// Adds an entry, no earlier than the last; of the entries before it, those beyond `keep` or
     /// beyond the timespan may go.
     pub fn push(&mut self, time: Timestamp, at: Place, keep: usize, timespan: i64) {
-        let stride = Self::stride(timespan);
-        self.make_room(time, keep, timespan);
-        if self.words.is_empty() {
-            self.base = time;
+        let [high, low] = at.words();
+        if is_narrow(timespan) {
+            let micros = self.room::<NARROW>(time, keep, timespan);
+            self.words.append([micros as u32, high, low]);
+        } else {
+            let micros = self.room::<WIDE>(time, keep, timespan);
+            self.words.append([(micros >> 32) as u32, micros as u32, high, low]);
         }
-        self.last = time;
-        let micros = time.since(self.base).cast_unsigned();
-        if stride == WIDE {
-            self.words.push((micros >> 32) as u32);
+    }
+
+    /// Makes sure that there is room for one entry more; gives its time since the base.
+    fn room<const N: usize>(&mut self, now: Timestamp, keep: usize, timespan: i64) -> u64 {
+        let len = self.words.as_slice().len();
+        if len == 0 {
+            self.base = now;
         }
-        self.words.push(micros as u32);
-        self.words.extend_from_slice(&at.words());
+        let full = len + N > self.words.capacity() || len >= (keep + keep / SLACK) * N;
+        if full || N == NARROW && now.since(self.base) > i64::from(u32::MAX) {
+            self.make_room::<N>(now, keep, timespan);
+        }
+        now.since(self.base).cast_unsigned()
     }
 
     /// Makes room for one entry more: by dropping what has expired where that is worth moving the rest,
     /// else by growing, by a little and not by half, since there are millions of these.
-    fn make_room(&mut self, now: Timestamp, keep: usize, timespan: i64) {
-        let stride = Self::stride(timespan);
-        let far = stride == NARROW && now.since(self.base) > i64::from(u32::MAX);
-        let most = keep + keep / SLACK;
-        let full = self.words.len() + stride > self.words.capacity();
-        if !(far || full || self.words.len() >= most * stride) {
-            return;
-        }
-        let len = self.len(timespan);
-        let expired = |entry: &&[u32]| now.since(self.time(entry)) > timespan;
-        let expired = self.words.chunks_exact(stride).take_while(expired).count();
+    fn make_room<const N: usize>(&mut self, now: Timestamp, keep: usize, timespan: i64) {
+        let far = N == NARROW && now.since(self.base) > i64::from(u32::MAX);
+        let (entries, _) = self.words.as_slice().as_chunks::<N>();
+        let (len, most) = (entries.len(), keep + keep / SLACK);
+        let expired = |entry: &&[u32; N]| now.since(self.time(*entry)) > timespan;
+        let expired = entries.iter().take_while(expired).count();
         let surplus = if len >= most { len + 1 - keep } else { 0 };
         let gone = expired.max(surplus).min(len);
         if far || surplus > 0 || gone > len / SLACK || gone > 0 && len <= FEW {
-            self.words.drain(..gone * stride);
-            if self.words.spilled() && self.words.len() <= FEW_WORDS / 2 {
-                self.words.shrink_to_fit();
+            self.words.drop_first(gone * N);
+        }
+        match self.words.as_slice().first_chunk::<N>() {
+            None => self.base = now,
+            Some(oldest) if far => {
+                let oldest = self.time(oldest);
+                let moved = oldest.since(self.base) as u32;
+                self.words.as_mut_slice().chunks_exact_mut(N).for_each(|e| e[0] -= moved);
+                self.base = oldest;
             }
+            Some(_) => {}
         }
-        if far {
-            self.rebase(timespan);
-        }
-        if self.words.len() + stride > self.words.capacity() {
-            self.words.reserve_exact((len / SLACK).max(GROWTH) * stride);
+        if self.words.as_slice().len() + N > self.words.capacity() {
+            self.words.grow((len / SLACK).max(GROWTH) * N);
         }
     }
 
-    /// Counts times from the oldest that is left.
-    fn rebase(&mut self, timespan: i64) {
-        let stride = Self::stride(timespan);
-        let Some(oldest) = self.words.get(..stride).map(|e| self.time(e)) else { return };
-        let moved = oldest.since(self.base) as u32;
-        self.words.chunks_exact_mut(stride).for_each(|e| e[0] -= moved);
-        self.base = oldest;
-    }
-
-    /// The first and the last word.
-    pub(super) fn touch(&self) -> u64 {
-        let word = |word: Option<&u32>| u64::from(word.copied().unwrap_or_default());
-        word(self.words.first()) ^ word(self.words.last())
+    /// Has what lies apart brought near: where entries are dropped, and where one is added.
+    pub(super) fn prefetch(&self) {
+        if let Words::Many(words) = &self.words {
+            words.first().into_iter().chain(words.last()).for_each(prefetch);
+        }
     }
 
     /// Bytes on the heap.
     pub fn bytes(&self) -> usize {
-        if self.words.spilled() { self.words.capacity() * size_of::<u32>() } else { 0 }
+        match &self.words {
+            Words::Few(..) => 0,
+            Words::Many(words) => words.capacity() * size_of::<u32>(),
+        }
+    }
+}
+
+/// A list that needs no memory of its own as long as it is short.
+#[derive(Clone, Debug)]
+enum Words {
+    /// So many of these.
+    Few(u8, [u32; FEW_WORDS]),
+    Many(Vec<u32>),
+}
+
+impl Words {
+    fn as_slice(&self) -> &[u32] {
+        match self {
+            Self::Few(len, words) => &words[..usize::from(*len).min(FEW_WORDS)],
+            Self::Many(words) => words,
+        }
+    }
+
+    fn as_mut_slice(&mut self) -> &mut [u32] {
+        match self {
+            Self::Few(len, words) => &mut words[..usize::from(*len).min(FEW_WORDS)],
+            Self::Many(words) => words,
+        }
+    }
+
+    fn capacity(&self) -> usize {
+        match self {
+            Self::Few(..) => FEW_WORDS,
+            Self::Many(words) => words.capacity(),
+        }
+    }
+
+    /// Adds words; there is room for them.
+    fn append<const N: usize>(&mut self, more: [u32; N]) {
+        match self {
+            Self::Few(len, words) => {
+                let from = usize::from(*len);
+                if let Some(to) = words.get_mut(from..from + N) {
+                    to.copy_from_slice(&more);
+                    *len += N as u8;
+                }
+            }
+            Self::Many(words) => words.extend_from_slice(&more),
+        }
+    }
+
+    /// Drops so many from the front; what is left needs no more memory than it should.
+    fn drop_first(&mut self, count: usize) {
+        match self {
+            Self::Few(len, words) => {
+                words.copy_within(count.., 0);
+                *len -= count as u8;
+            }
+            // Not when it is nearly full: it would soon have to grow again.
+            Self::Many(words) if words.len() - count <= FEW_WORDS * 2 / 3 => {
+                *self = Self::of(&words[count..]);
+            }
+            Self::Many(words) => drop(words.drain(..count)),
+        }
+    }
+
+    /// Has room for so many more.
+    fn grow(&mut self, more: usize) {
+        if let Self::Few(..) = self {
+            let mut words = Vec::with_capacity(self.as_slice().len() + more);
+            words.extend_from_slice(self.as_slice());
+            *self = Self::Many(words);
+        } else if let Self::Many(words) = self {
+            words.reserve_exact(more);
+        }
+    }
+
+    fn of(words: &[u32]) -> Self {
+        let mut few = [0; FEW_WORDS];
+        match few.get_mut(..words.len()) {
+            Some(to) => {
+                to.copy_from_slice(words);
+                Self::Few(words.len() as u8, few)
+            }
+            None => Self::Many(words.to_vec()),
+        }
+    }
+}
+
+impl Default for Words {
+    fn default() -> Self {
+        Self::Few(0, [0; FEW_WORDS])
+    }
+}
+
+impl PartialEq for Words {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_slice() == other.as_slice()
+    }
+}
+
+impl Serialize for Words {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.as_slice().serialize(to)
+    }
+}
+
+impl<'d> Deserialize<'d> for Words {
+    fn deserialize<D: Deserializer<'d>>(from: D) -> Result<Self, D::Error> {
+        Vec::deserialize(from).map(|words| Self::of(&words))
     }
 }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::condition::Seen;
 use super::{Change, Episode, Happening, Place};
 use crate::limits::INSTANT_EVENTS_MAX;
+use crate::prefetch::prefetch;
 use crate::time::Timestamp;
 
 /// An event: its time and place.
@@ -30,6 +31,10 @@ impl TemporalWindow {
 
     fn holds(&self, condition: &Seen) -> bool {
         condition.holds(&|input| self.seen.iter().any(|(i, ..)| *i as usize == input))
+    }
+
+    pub(super) fn prefetch(&self) {
+        self.seen.first().into_iter().chain(self.seen.last()).for_each(prefetch);
     }
 
     pub(super) fn latest_time(&self) -> Timestamp {
