@@ -137,7 +137,7 @@ pub struct Feeds {
 }
 
 /// Fewer matches at a time are not worth the trouble of bringing their groups near.
-const TOUCH_FROM: usize = 4;
+const PREFETCH_FROM: usize = 4;
 
 impl Feeds {
     /// Finds what these matches feed.
@@ -162,7 +162,7 @@ impl Feeds {
                 self.lines.push(Line { target: *target, end, hash });
             }
         }
-        if batch.len() >= TOUCH_FROM {
+        if batch.len() >= PREFETCH_FROM {
             self.wanted.chunks(PREFETCHED).for_each(|chunk| store.prefetch(chunk));
         }
     }
