@@ -77,10 +77,7 @@ impl Groups {
 
     /// Has the group with that number brought near.
     pub(super) fn prefetch_group(&self, number: u32) {
-        let piece = self.pieces.get(number as usize >> PIECE_BITS);
-        if let Some(group) = piece.and_then(|piece| piece.get(number as usize % PIECE)) {
-            prefetch(group);
-        }
+        self.cell(number).into_iter().for_each(prefetch);
     }
 
     /// The number of the group with that key.
@@ -91,7 +88,12 @@ impl Groups {
 
     /// The group with that number.
     pub fn get(&self, number: u32) -> Option<&Group> {
-        self.pieces.get(number as usize >> PIECE_BITS)?.get(number as usize % PIECE)?.as_ref()
+        self.cell(number)?.as_ref()
+    }
+
+    /// Where the group with that number is, or was.
+    fn cell(&self, number: u32) -> Option<&Option<Group>> {
+        self.pieces.get(number as usize >> PIECE_BITS)?.get(number as usize % PIECE)
     }
 
     /// The group with that number, to note something of it that takes no memory.

@@ -20,6 +20,10 @@ const FULL: (usize, usize) = (4, 5);
 
 const SLOTS_MIN: usize = 8;
 
+fn slot_of(hash: u32, number: u32) -> u64 {
+    u64::from(hash) << 32 | (u64::from(number) + 1)
+}
+
 fn hash_of(slot: u64) -> u32 {
     (slot >> 32) as u32
 }
@@ -64,7 +68,7 @@ impl Index {
             let before = std::mem::replace(&mut self.slots, vec![0; slots]);
             before.into_iter().filter(|slot| *slot > 0).for_each(|slot| self.put(slot));
         }
-        self.put(u64::from(hash) << 32 | (u64::from(number) + 1));
+        self.put(slot_of(hash, number));
         self.len += 1;
     }
 
@@ -79,16 +83,13 @@ impl Index {
 
     /// Takes one out.
     pub fn remove(&mut self, hash: u32, number: u32) {
-        let slot = u64::from(hash) << 32 | (u64::from(number) + 1);
         let mut hole = self.home(hash);
-        while self.slots.get(hole).is_some_and(|other| *other != slot) {
-            if self.slots[hole] == 0 {
-                return;
+        loop {
+            match self.slots.get(hole) {
+                Some(slot) if *slot == slot_of(hash, number) => break,
+                None | Some(0) => return,
+                Some(_) => hole = self.after(hole),
             }
-            hole = self.after(hole);
-        }
-        if self.slots.is_empty() {
-            return;
         }
         // Those behind it move up, as far as their own places let them.
         let mut at = self.after(hole);

@@ -139,11 +139,8 @@ impl Timers {
         let before = self.open.len();
         for chunk in entries.chunks(NEAR) {
             chunk.iter().for_each(|(rule, group)| groups.prefetch(*rule, *group));
-            let deadline = |(rule, group): &(u32, u32)| groups.end(*rule, *group).map(|(t, _)| t);
-            let mut deadlines = [None; NEAR];
-            deadlines.iter_mut().zip(chunk).for_each(|(to, entry)| *to = deadline(entry));
-            for (deadline, (rule, group)) in deadlines.into_iter().zip(chunk) {
-                let (Some(deadline), rule, group) = (deadline, *rule, *group) else {
+            for &(rule, group) in chunk {
+                let Some((deadline, _)) = groups.end(rule, group) else {
                     self.len -= 1;
                     continue;
                 };

@@ -207,12 +207,14 @@ impl Words {
 
     /// Has room for so many more.
     fn grow(&mut self, more: usize) {
-        if let Self::Few(..) = self {
-            let mut words = Vec::with_capacity(self.as_slice().len() + more);
-            words.extend_from_slice(self.as_slice());
-            *self = Self::Many(words);
-        } else if let Self::Many(words) = self {
-            words.reserve_exact(more);
+        match self {
+            Self::Few(..) => {
+                let few = self.as_slice();
+                let mut words = Vec::with_capacity(few.len() + more);
+                words.extend_from_slice(few);
+                *self = Self::Many(words);
+            }
+            Self::Many(words) => words.reserve_exact(more),
         }
     }
 
