@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tikv_jemallocator::Jemalloc;
-use watchfire::correlate::{Bounds, Keyed, PREFETCHED, Spec, Store};
+use watchfire::correlate::{Bounds, PREFETCHED, Spec, Store, Wanted};
 use watchfire::decimal::Decimal;
 use watchfire::ids::Coordinate;
 use watchfire::time::Timestamp;
@@ -124,13 +124,13 @@ fn measure(kind: &str, groups: u64, zipf: bool) -> String {
             next.what.at = places.place(&at(number as i64));
         }
         let started = on_core();
-        let mut wanted = [(0, 0); PREFETCHED];
+        let mut wanted = [Wanted::new(0, 0); PREFETCHED];
         for (wanted, next) in wanted.iter_mut().zip(&batch) {
-            wanted.1 = store.keyed(0, &next.key).hash;
+            wanted.hash = store.keyed(0, &next.key).hash;
         }
-        store.prefetch(&wanted);
-        for (next, (_, hash)) in batch.iter().zip(wanted) {
-            let key = Keyed { bytes: &next.key, hash };
+        store.prefetch(&mut wanted);
+        for (next, wanted) in batch.iter().zip(wanted) {
+            let key = wanted.keyed(&next.key);
             let mut what = next.what;
             match kind {
                 "value_count" => what.value = Some(ValueHash::of([values[next.value].as_bytes()])),

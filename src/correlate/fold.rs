@@ -10,8 +10,7 @@ use super::packed::Key;
 use super::plan::Plan;
 use super::signal::{Feeds, Origin, Signal, SignalValues, Unusable, group_of, happening};
 use super::state::{Kept, SHARDS, shard_of};
-use super::store::{Applied, Bounds, Keyed, PREFETCHED, Store};
-use super::timers::Due;
+use super::store::{Applied, Bounds, Ended, Keyed, PREFETCHED, Store};
 use super::waiting::{Order, Waiting, Waits};
 use super::{Finding, Match, Overflow, PackedMatch};
 use crate::ids::{Coordinate, RuleId};
@@ -486,15 +485,15 @@ impl Fold {
 
     /// Ends every group whose deadline lies before `time`.
     fn run_timers_before(&mut self, plan: &Plan, time: Timestamp, out: &mut Vec<Finding>) {
-        while let Some((due, group)) = self.store.end_before(time, &plan.specs) {
-            self.end(plan, &due, group, out);
+        while let Some(ended) = self.store.end_before(time, &plan.specs) {
+            self.end(plan, ended, out);
         }
     }
 
-    fn end(&mut self, plan: &Plan, due: &Due, group: Group, out: &mut Vec<Finding>) {
+    fn end(&mut self, plan: &Plan, ended: Ended, out: &mut Vec<Finding>) {
+        let Ended { due, group: Group { key, mut window }, shard } = ended;
         let index = due.rule as usize;
         let rule = &plan.rules.correlations[index];
-        let Group { key, mut window, shard, .. } = group;
         if let Some(episode) = window.episode().filter(|e| e.reported < e.revision)
             && matches!(self.updates(rule), Updates::Every(_))
         {

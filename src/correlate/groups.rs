@@ -13,26 +13,34 @@ use crate::window::Window;
 const PIECE: usize = 1 << PIECE_BITS;
 const PIECE_BITS: u32 = 10;
 
+/// The number of no group.
+pub const NOWHERE: u32 = u32::MAX;
+
 /// What a group costs beside itself: its places in the index and among the timers.
 const APART_BYTES: usize = 24;
 
-/// Of a cell most is the last few events of the group. It does not grow by mistake.
-const _: () = assert!(size_of::<Option<Group>>() == 112);
+/// Of a cell most is the last few events of the group. It does not grow by mistake: so it never lies in more
+/// than two lines of memory.
+const _: () = assert!(size_of::<Option<Group>>() == 96);
 
 /// One group.
 #[derive(Debug)]
 pub struct Group {
     /// Its values.
     pub key: Key,
-    pub(super) hash: u32,
-    /// The shard that it is written in.
-    pub(super) shard: u8,
-    /// Whether it has changed since it was written, and is listed as such.
-    pub(super) changed: bool,
-    /// Whether it has been written at some time.
-    pub(super) written: bool,
     /// What it remembers.
     pub window: Window,
+}
+
+/// What is noted of a group where groups are written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Note {
+    /// The shard that it is written in.
+    pub shard: u8,
+    /// Whether it has changed since it was written, and is listed as such.
+    pub changed: bool,
+    /// Whether it has been written at some time.
+    pub written: bool,
 }
 
 /// The groups of one correlation. A group keeps its number as long as it lives.
@@ -40,6 +48,8 @@ pub struct Group {
 pub struct Groups {
     index: Index,
     pieces: Vec<Vec<Option<Group>>>,
+    /// By number; of none where groups are not written.
+    notes: Vec<Note>,
     free: Vec<u32>,
     /// Seeded for this process: who chooses the values cannot choose where they collide. No order of
     /// anything comes from it.
@@ -60,7 +70,11 @@ impl Groups {
 
     /// A group, to be looked up.
     pub fn keyed<'k>(&self, bytes: &'k [u8]) -> Keyed<'k> {
-        Keyed { bytes, hash: self.hasher.hash_one(bytes) as u32 }
+        Keyed { bytes, hash: self.hash_of(bytes), number: NOWHERE }
+    }
+
+    fn hash_of(&self, bytes: &[u8]) -> u32 {
+        self.hasher.hash_one(bytes) as u32
     }
 
     /// Has the place where a look for that hash begins brought near.
@@ -68,9 +82,16 @@ impl Groups {
         self.index.prefetch(hash);
     }
 
+    /// Has the place where a look for the group with that number begins brought near.
+    pub(super) fn prefetch_slot_of(&self, number: u32) {
+        if let Some(group) = self.get(number) {
+            self.prefetch_slot(self.hash_of(group.key.bytes()));
+        }
+    }
+
     /// Has the group that may have a key of that hash brought near; gives its number.
     pub(super) fn prefetch(&self, hash: u32) -> u32 {
-        let number = self.index.find(hash, |_| true).unwrap_or(u32::MAX);
+        let number = self.index.find(hash, |_| true).unwrap_or(NOWHERE);
         self.prefetch_group(number);
         number
     }
@@ -83,7 +104,7 @@ impl Groups {
     /// The number of the group with that key.
     pub fn find(&self, key: Keyed<'_>) -> Option<u32> {
         let same = |number| self.get(number).is_some_and(|g| g.key.bytes() == key.bytes);
-        self.index.find(key.hash, same)
+        if same(key.number) { Some(key.number) } else { self.index.find(key.hash, same) }
     }
 
     /// The group with that number.
@@ -103,13 +124,26 @@ impl Groups {
     }
 
     /// Adds a group that is not there yet; gives its number.
-    pub fn insert(&mut self, key: Keyed<'_>, shard: u8, window: Window) -> u32 {
-        let (hash, key) = (key.hash, Key::of(key.bytes));
-        let group = Group { key, hash, shard, changed: false, written: false, window };
+    pub fn insert(&mut self, key: Keyed<'_>, window: Window) -> u32 {
+        let group = Group { key: Key::of(key.bytes), window };
         self.bytes += size_of::<Group>() + APART_BYTES + group.key.heap() + group.window.bytes();
         let number = self.put(group);
-        self.index.insert(hash, number);
+        self.index.insert(key.hash, number);
         number
+    }
+
+    /// Notes something of the group with that number.
+    pub(super) fn set_note(&mut self, number: u32, note: Note) {
+        let number = number as usize;
+        if self.notes.len() <= number {
+            self.notes.resize(number + 1, Note::default());
+        }
+        self.notes[number] = note;
+    }
+
+    /// What is noted of the group that has that number, or had it last.
+    pub(super) fn note(&mut self, number: u32) -> Option<&mut Note> {
+        self.notes.get_mut(number as usize)
     }
 
     fn put(&mut self, group: Group) -> u32 {
@@ -118,7 +152,9 @@ impl Groups {
             return number;
         }
         if self.pieces.last().is_none_or(|p| p.len() == PIECE) {
-            self.pieces.push(Vec::with_capacity(PIECE));
+            // Of most correlations one piece is more than enough: it grows as it is needed.
+            let room = if self.pieces.is_empty() { 0 } else { PIECE };
+            self.pieces.push(Vec::with_capacity(room));
         }
         let before = (self.pieces.len() - 1) << PIECE_BITS;
         let piece = &mut self.pieces[before >> PIECE_BITS];
@@ -140,13 +176,14 @@ impl Groups {
     pub fn remove(&mut self, number: u32) -> Option<Group> {
         let piece = self.pieces.get_mut(number as usize >> PIECE_BITS)?;
         let group = piece.get_mut(number as usize % PIECE)?.take()?;
-        self.index.remove(group.hash, number);
+        self.index.remove(self.hash_of(group.key.bytes()), number);
         self.bytes -= size_of::<Group>() + APART_BYTES + group.key.heap() + group.window.bytes();
         self.free.push(number);
         if self.index.len() == 0 && self.pieces.len() > 1 {
             // What many groups needed is given back when they are gone.
-            (self.pieces, self.free) = (Vec::new(), Vec::new());
-            self.index = Index::default();
+            let hasher = self.hasher.clone();
+            let bytes = self.bytes;
+            *self = Self { hasher, bytes, ..Self::default() };
         }
         Some(group)
     }

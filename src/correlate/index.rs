@@ -15,7 +15,7 @@ pub struct Index {
     len: usize,
 }
 
-/// The table grows by half when four fifths of it are full: to find what is there takes three steps then.
+/// The table grows by a quarter when four fifths of it are full: to find what is there takes three steps then.
 const FULL: (usize, usize) = (4, 5);
 
 const SLOTS_MIN: usize = 8;
@@ -64,7 +64,7 @@ impl Index {
     /// Adds one that is not there.
     pub fn insert(&mut self, hash: u32, number: u32) {
         if (self.len + 1) * FULL.1 > self.slots.len() * FULL.0 {
-            let slots = (self.slots.len() + self.slots.len() / 2).max(SLOTS_MIN);
+            let slots = (self.slots.len() + self.slots.len() / 4).max(SLOTS_MIN);
             let before = std::mem::replace(&mut self.slots, vec![0; slots]);
             before.into_iter().filter(|slot| *slot > 0).for_each(|slot| self.put(slot));
         }

@@ -30,7 +30,7 @@ pub use fold::{Fold, FoldOptions, Offered, Updates};
 pub use matches::{Match, PackedMatch};
 pub use packed::{Part, encode};
 pub use state::{Replay, Restore, Restored, SHARDS, Standpoint, StateError, StateRecord};
-pub use store::{Applied, Bounds, Keyed, PREFETCHED, Spec, Store};
+pub use store::{Applied, Bounds, Keyed, PREFETCHED, Spec, Store, Wanted};
 
 /// A correlation held for a group in a window.
 #[derive(Clone, Debug, PartialEq)]

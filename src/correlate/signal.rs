@@ -6,7 +6,7 @@ use super::PackedMatch;
 use super::matches::value_of;
 use super::packed::{encode, part};
 use super::plan::{Plan, Target};
-use super::store::{Keyed, PREFETCHED, Store};
+use super::store::{Keyed, PREFETCHED, Store, Wanted};
 use super::waiting::Waits;
 use crate::decimal::Decimal;
 use crate::rule::{CorrelationKind, RuleRef};
@@ -122,7 +122,8 @@ struct Line {
     target: Target,
     /// Where the key ends; it begins where that of the line before ends.
     end: usize,
-    hash: Option<u32>,
+    /// Which of those wanted.
+    wanted: Option<usize>,
 }
 
 /// What the matches at hand feed, found for all of them before the first happens, so that their groups can
@@ -133,7 +134,7 @@ pub struct Feeds {
     /// Where the lines of each match begin.
     starts: Vec<usize>,
     keys: Vec<u8>,
-    wanted: Vec<(usize, u32)>,
+    wanted: Vec<Wanted>,
 }
 
 /// Fewer matches at a time are not worth the trouble of bringing their groups near.
@@ -158,12 +159,13 @@ impl Feeds {
                 let is_whole = group_of(plan, place, &values, &mut self.keys);
                 let end = self.keys.len();
                 let hash = is_whole.then(|| store.keyed(target.rule, &self.keys[start..end]).hash);
-                self.wanted.extend(hash.map(|hash| (target.rule, hash)));
-                self.lines.push(Line { target: *target, end, hash });
+                let wanted = hash.map(|_| self.wanted.len());
+                self.wanted.extend(hash.map(|hash| Wanted::new(target.rule, hash)));
+                self.lines.push(Line { target: *target, end, wanted });
             }
         }
         if batch.len() >= PREFETCH_FROM {
-            self.wanted.chunks(PREFETCHED).for_each(|chunk| store.prefetch(chunk));
+            self.wanted.chunks_mut(PREFETCHED).for_each(|chunk| store.prefetch(chunk));
         }
     }
 
@@ -173,10 +175,11 @@ impl Feeds {
         let first = bound(number);
         let mut start = first.checked_sub(1).map_or(0, |before| self.lines[before].end);
         let of_number = self.lines[first..bound(number + 1)].iter();
-        of_number.map(move |Line { target: Target { rule, input }, end, hash, .. }| {
+        of_number.map(move |Line { target: Target { rule, input }, end, wanted }| {
             let bytes = &self.keys[start..*end];
             start = *end;
-            Feed { rule: *rule, input: *input, key: hash.map(|hash| Keyed { bytes, hash }) }
+            let key = wanted.map(|wanted| self.wanted[wanted].keyed(bytes));
+            Feed { rule: *rule, input: *input, key }
         })
     }
 }

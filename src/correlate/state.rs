@@ -29,14 +29,14 @@ use super::fold::{Fold, FoldOptions};
 use super::plan::Plan;
 use crate::rule::{RuleSet, StateVersion};
 use crate::time::Timestamp;
-use crate::window::{Places, SourceClock, Window};
+use crate::window::{Places, SourceClock, Stretch, Window};
 
 /// Into how many parts the groups of a fold are spread.
 pub const SHARDS: u8 = 60;
 
 /// The layout of records: another number, another meaning. Heads and names begin with it; groups have it
 /// in their rule's state version.
-const FORMAT: u8 = 3;
+const FORMAT: u8 = 4;
 
 const HEAD: u8 = b'h';
 const NAMES: u8 = b'n';
@@ -114,8 +114,8 @@ struct Head {
 /// What all shards share.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Names {
-    /// The partitions that places are in, by number.
-    places: Vec<(Arc<str>, i32)>,
+    /// The stretches that places are in, by number.
+    places: Vec<Stretch>,
     /// Since when, in event time, each correlation has been fed; none: since the first event.
     since: Vec<([u8; VERSION_BYTES], Option<Timestamp>)>,
 }

@@ -3,7 +3,7 @@
 //! A group enters with its end and leaves when that is behind; nothing else takes it out. What would be
 //! too much does not enter, and the caller says so.
 
-use super::groups::{Group, Groups};
+use super::groups::{Group, Groups, NOWHERE, Note};
 use super::packed::Key;
 use super::timers::{Due, Ends, Timers};
 use crate::time::Timestamp;
@@ -28,6 +28,31 @@ pub struct Keyed<'k> {
     pub bytes: &'k [u8],
     /// Their hash, which is that of one correlation: see [`Store::keyed`].
     pub hash: u32,
+    /// Where it is looked for first.
+    pub number: u32,
+}
+
+/// A group that is wanted soon.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// The correlation.
+    pub rule: usize,
+    /// The hash of its key.
+    pub hash: u32,
+    /// Where it seems to be, when that has been found out.
+    pub number: u32,
+}
+
+impl Wanted {
+    /// One of which no more is known yet.
+    pub fn new(rule: usize, hash: u32) -> Self {
+        Self { rule, hash, number: NOWHERE }
+    }
+
+    /// To look it up with its key.
+    pub fn keyed(self, bytes: &[u8]) -> Keyed<'_> {
+        Keyed { bytes, hash: self.hash, number: self.number }
+    }
 }
 
 /// What a happening did to its group.
@@ -39,6 +64,17 @@ pub struct Applied {
     pub change: Change,
     /// The episode before, where the happening may have ended it.
     pub before: Option<Box<Episode>>,
+}
+
+/// A group that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Of which correlation, under which number, and when.
+    pub due: Due,
+    /// What it was.
+    pub group: Group,
+    /// The shard that it was in.
+    pub shard: u8,
 }
 
 /// How much the store may hold.
@@ -127,14 +163,11 @@ impl Store {
     ) -> Option<Applied> {
         let spec = specs.get(rule)?;
         let known = self.groups[rule].find(key);
-        let is_kept = !self.changes.is_empty();
-        let shard = || if is_kept { shard() } else { 0 };
         if known.is_none() && self.is_full(rule, bounds) {
             return None;
         }
         let (group, applied) = self.of(rule, |groups| {
-            let new = || groups.insert(key, shard(), Window::new(&spec.kind));
-            let group = known.unwrap_or_else(new);
+            let group = known.unwrap_or_else(|| groups.insert(key, Window::new(&spec.kind)));
             let applied = groups.change(group, |g| {
                 let before = may_end_within(&spec.kind, &g.window);
                 (g.window.apply(&spec.kind, spec.timespan, what), before)
@@ -142,6 +175,9 @@ impl Store {
             (group, applied)
         });
         if known.is_none() {
+            if !self.changes.is_empty() {
+                self.groups[rule].set_note(group, Note { shard: shard(), ..Note::default() });
+            }
             self.arm(rule, group, specs);
         }
         self.note_change(rule, group);
@@ -153,18 +189,17 @@ impl Store {
         self.groups[rule].keyed(bytes)
     }
 
-    /// Has what happenings to come will need brought near: each a correlation and the hash of a key.
+    /// Has what happenings to come will need brought near, and notes where their groups seem to be.
     ///
     /// Among millions of groups nearly every step to one (index, group, what it remembers) waits for
     /// memory, one after the other. Taken one step for all of them at a time, they wait together.
-    pub fn prefetch(&self, wanted: &[(usize, u32)]) {
-        wanted.iter().for_each(|(rule, hash)| self.groups[*rule].prefetch_slot(*hash));
-        let mut numbers = [0; PREFETCHED];
-        for (number, (rule, hash)) in numbers.iter_mut().zip(wanted) {
-            *number = self.groups[*rule].prefetch(*hash);
+    pub fn prefetch(&self, wanted: &mut [Wanted]) {
+        wanted.iter().for_each(|it| self.groups[it.rule].prefetch_slot(it.hash));
+        for it in wanted.iter_mut() {
+            it.number = self.groups[it.rule].prefetch(it.hash);
         }
-        for (number, (rule, _)) in numbers.iter().zip(wanted) {
-            self.get(*rule, *number).into_iter().for_each(|group| group.window.prefetch());
+        for it in wanted {
+            self.get(it.rule, it.number).into_iter().for_each(|group| group.window.prefetch());
         }
     }
 
@@ -186,7 +221,7 @@ impl Store {
     }
 
     /// Takes out the first group whose end lies before `time`, with what it was.
-    pub fn end_before(&mut self, time: Timestamp, specs: &[Spec]) -> Option<(Due, Group)> {
+    pub fn end_before(&mut self, time: Timestamp, specs: &[Spec]) -> Option<Ended> {
         loop {
             let all = All { groups: &self.groups, specs };
             let due = self.timers.pop_before(time, &all)?;
@@ -195,8 +230,8 @@ impl Store {
                     self.timers.arm(Due { deadline: later, ..due }, &all);
                 }
                 Some(_) => {
-                    if let Some(group) = self.remove(due.rule as usize, due.group) {
-                        return Some((due, group));
+                    if let Some((group, shard)) = self.remove(due.rule as usize, due.group) {
+                        return Some(Ended { due, group, shard });
                     }
                 }
                 None => {}
@@ -211,14 +246,16 @@ impl Store {
         }
     }
 
-    fn remove(&mut self, rule: usize, group: u32) -> Option<Group> {
+    /// Takes a group out; says in which shard it was.
+    fn remove(&mut self, rule: usize, group: u32) -> Option<(Group, u8)> {
+        let note = self.groups[rule].note(group).copied().unwrap_or_default();
         let group = self.of(rule, |groups| groups.remove(group))?;
-        if let Some(changes) =
-            self.changes.get_mut(usize::from(group.shard)).filter(|_| group.written)
+        if note.written
+            && let Some(changes) = self.changes.get_mut(usize::from(note.shard))
         {
             changes.gone.push((rule as u32, group.key.clone()));
         }
-        Some(group)
+        Some((group, note.shard))
     }
 
     /// Lists a group as changed, unless it is.
@@ -226,9 +263,9 @@ impl Store {
         if self.changes.is_empty() {
             return;
         }
-        let Some(group) = self.groups[rule].get_mut(number).filter(|g| !g.changed) else { return };
-        group.changed = true;
-        if let Some(changes) = self.changes.get_mut(usize::from(group.shard)) {
+        let Some(note) = self.groups[rule].note(number).filter(|n| !n.changed) else { return };
+        note.changed = true;
+        if let Some(changes) = self.changes.get_mut(usize::from(note.shard)) {
             changes.changed.push((rule as u32, number));
         }
     }
@@ -246,10 +283,13 @@ impl Store {
         gone.iter().for_each(|(rule, key)| out(*rule as usize, key, None));
         for (rule, number) in changed {
             // By now the number may be another group's, which has an entry of its own.
-            let group = self.groups[rule as usize].get_mut(number);
-            if let Some(group) = group.filter(|g| g.changed && g.shard == shard) {
-                (group.changed, group.written) = (false, true);
-                out(rule as usize, &group.key, Some(&group.window));
+            let groups = &mut self.groups[rule as usize];
+            if groups.get(number).is_some()
+                && let Some(note) = groups.note(number).filter(|n| n.changed && n.shard == shard)
+            {
+                (note.changed, note.written) = (false, true);
+                let group = groups.get(number).into_iter();
+                group.for_each(|g| out(rule as usize, &g.key, Some(&g.window)));
             }
         }
     }
@@ -258,14 +298,13 @@ impl Store {
     pub fn put_kept(&mut self, rule: usize, key: &[u8], shard: u8, window: Window) {
         let key = self.groups[rule].keyed(key);
         let known = self.groups[rule].find(key);
-        self.of(rule, |groups| match known {
-            Some(number) => {
-                groups.change(number, |group| (group.window, group.shard) = (window, shard));
-            }
-            None => {
-                let number = groups.insert(key, shard, window);
-                groups.get_mut(number).into_iter().for_each(|group| group.written = true);
-            }
+        self.of(rule, |groups| {
+            let number = match known {
+                Some(number) => groups.change(number, |g| g.window = window).map(|()| number),
+                None => Some(groups.insert(key, window)),
+            };
+            let note = Note { shard, changed: false, written: true };
+            number.into_iter().for_each(|number| groups.set_note(number, note));
         });
     }
 
@@ -284,7 +323,8 @@ impl Store {
             for number in numbers {
                 let all = All { groups: &self.groups, specs };
                 let Some((deadline, _)) = all.end(rule as u32, number) else { continue };
-                let shard = self.groups[rule].get(number).map_or(0, |g| usize::from(g.shard));
+                let shard =
+                    self.groups[rule].note(number).map_or(0, |note| usize::from(note.shard));
                 if happened.get(shard).is_some_and(|w| Some(deadline) < *w) {
                     self.remove(rule, number);
                 } else {
@@ -315,10 +355,8 @@ impl Ends for All<'_> {
     }
 
     fn prefetch_slot(&self, rule: u32, group: u32) {
-        if let Some(groups) = self.groups.get(rule as usize)
-            && let Some(group) = groups.get(group)
-        {
-            groups.prefetch_slot(group.hash);
+        if let Some(groups) = self.groups.get(rule as usize) {
+            groups.prefetch_slot_of(group);
         }
     }
 }

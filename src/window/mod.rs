@@ -39,7 +39,7 @@ pub use condition::{Bound, Bounds, Seen, Test};
 pub use episode::{Episode, Evidence};
 pub use hash::ValueHash;
 pub use pane::{Extent, Measure, PaneKind};
-pub use place::{Place, Places};
+pub use place::{Place, Places, Stretch};
 pub use watermark::{Frontier, PartitionClock, Progress, SourceClock};
 
 use crate::decimal::Decimal;

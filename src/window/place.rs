@@ -1,8 +1,8 @@
-//! Where events lie, in one word each.
+//! Where events lie, in six bytes each.
 //!
-//! A window remembers many coordinates and says them only when it fires, so it keeps a number for the
-//! partition and the offset in eight bytes. The numbers are given in the order in which partitions
-//! come up; nothing that is decided depends on them.
+//! A window remembers many coordinates and says them only when it fires, so it keeps a number and the lower
+//! half of the offset. The number stands for the rest of the coordinate: topic, partition and the upper half.
+//! Numbers are given in the order in which these come up; nothing that is decided depends on them.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -12,74 +12,78 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::Coordinate;
 
-/// Bits of an offset: at a million records a second they last for nine years.
-const OFFSET_BITS: u32 = 48;
-/// Partitions that can be told apart: the last number means that it is not known.
+/// Stretches that can be told apart: the last number means that it is not known.
 const NAMES_MAX: usize = u16::MAX as usize;
 
 /// A coordinate, as one of [`Places`] has numbered it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Place(u64);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    stretch: u16,
+    /// The lower half of the offset, itself in halves: so it may stand anywhere.
+    low: [u16; 2],
+}
+
+/// 2³² offsets of a partition: the topic, the partition, and the upper half of their offsets.
+pub type Stretch = (Arc<str>, i32, u32);
 
 impl Place {
     /// That of a record whose place could not be kept.
-    pub const UNKNOWN: Self = Self(u64::MAX);
+    pub const UNKNOWN: Self = Self { stretch: u16::MAX, low: [u16::MAX; 2] };
 
-    /// Whether both are of one partition.
-    pub fn same_partition(self, other: Self) -> bool {
-        self.0 >> OFFSET_BITS == other.0 >> OFFSET_BITS
+    fn new(stretch: u16, low: u32) -> Self {
+        Self { stretch, low: [(low >> 16) as u16, low as u16] }
     }
 
-    /// The offset, as far as it could be kept.
-    pub fn offset(self) -> u64 {
-        self.0 & ((1 << OFFSET_BITS) - 1)
+    fn low(self) -> u32 {
+        u32::from(self.low[0]) << 16 | u32::from(self.low[1])
+    }
+
+    /// Whether a record there may have been written after that of `other`, for all that places say: not
+    /// when it stands before it in the same stretch.
+    pub fn may_follow(self, other: Self) -> bool {
+        self.stretch != other.stretch || other.low() < self.low()
     }
 
     /// Whether it is that of a record; of some it could not be kept.
     pub fn is_known(self) -> bool {
-        (self.0 >> OFFSET_BITS) as usize != NAMES_MAX
+        usize::from(self.stretch) != NAMES_MAX
     }
 
-    /// The high and low half.
-    pub(super) fn words(self) -> [u32; 2] {
-        [(self.0 >> 32) as u32, self.0 as u32]
+    pub(super) fn words(self) -> [u16; 3] {
+        [self.stretch, self.low[0], self.low[1]]
     }
 
-    pub(super) fn of_words([high, low]: [u32; 2]) -> Self {
-        Self(u64::from(high) << 32 | u64::from(low))
+    pub(super) fn of_words([stretch, high, low]: [u16; 3]) -> Self {
+        Self { stretch, low: [high, low] }
     }
 }
 
-/// The partitions that have come up, numbered.
+/// The stretches that have come up, numbered.
 #[derive(Clone, Debug, Default)]
 pub struct Places {
-    names: Vec<(Arc<str>, i32)>,
-    numbers: HashMap<(Arc<str>, i32), u16>,
+    names: Vec<Stretch>,
+    numbers: HashMap<Stretch, u16>,
     last: u16,
 }
 
 impl Places {
-    /// The coordinate in one word. Beyond 65 535 partitions or an offset of 2⁴⁸ it is kept as unknown:
-    /// it counts, and no alert names it.
+    /// The coordinate in short. Beyond 65 535 stretches it is kept as unknown: it counts, and no alert names
+    /// it.
     pub fn place(&mut self, at: &Coordinate) -> Place {
+        let Ok(offset) = u64::try_from(at.offset) else { return Place::UNKNOWN };
+        let high = (offset >> 32) as u32;
         let number = match self.names.get(usize::from(self.last)) {
-            Some((topic, partition))
-                if Arc::ptr_eq(topic, &at.topic) && *partition == at.partition =>
+            Some((topic, partition, half))
+                if Arc::ptr_eq(topic, &at.topic) && (*partition, *half) == (at.partition, high) =>
             {
                 self.last
             }
-            _ => self.number(at),
+            _ => self.number((Arc::clone(&at.topic), at.partition, high)),
         };
-        match u64::try_from(at.offset) {
-            Ok(offset) if offset >> OFFSET_BITS == 0 => {
-                Place(u64::from(number) << OFFSET_BITS | offset)
-            }
-            _ => Place::UNKNOWN,
-        }
+        Place::new(number, offset as u32)
     }
 
-    fn number(&mut self, at: &Coordinate) -> u16 {
-        let name = (Arc::clone(&at.topic), at.partition);
+    fn number(&mut self, name: Stretch) -> u16 {
         if let Some(number) = self.numbers.get(&name) {
             self.last = *number;
             return *number;
@@ -95,25 +99,26 @@ impl Places {
 
     /// The coordinate again; `None` when it could not be kept.
     pub fn coordinate(&self, place: Place) -> Option<Coordinate> {
-        let (topic, partition) = self.names.get((place.0 >> OFFSET_BITS) as usize)?;
-        let offset = place.offset() as i64;
+        let (topic, partition, high) = self.names.get(usize::from(place.stretch))?;
+        let offset = (u64::from(*high) << 32 | u64::from(place.low())).cast_signed();
         Some(Coordinate { topic: Arc::clone(topic), partition: *partition, offset })
     }
 
     /// The order of records by topic, partition and offset, whatever the numbers.
     pub fn rank(&self, a: Place, b: Place) -> Ordering {
-        let name = |place: Place| self.names.get((place.0 >> OFFSET_BITS) as usize);
-        let partitions = if a.same_partition(b) { Ordering::Equal } else { name(a).cmp(&name(b)) };
-        partitions.then_with(|| a.offset().cmp(&b.offset()))
+        let name = |place: Place| self.names.get(usize::from(place.stretch));
+        let same = a.stretch == b.stretch;
+        let stretches = if same { Ordering::Equal } else { name(a).cmp(&name(b)) };
+        stretches.then_with(|| a.low().cmp(&b.low()))
     }
 
-    /// The partitions in the order of their numbers, to be kept.
-    pub fn names(&self) -> &[(Arc<str>, i32)] {
+    /// The stretches in the order of their numbers, to be kept.
+    pub fn names(&self) -> &[Stretch] {
         &self.names
     }
 
     /// Numbered again as they were.
-    pub fn restore(names: Vec<(Arc<str>, i32)>) -> Self {
+    pub fn restore(names: Vec<Stretch>) -> Self {
         let numbers = names.iter().cloned().zip(0..).collect();
         Self { names, numbers, last: 0 }
     }
@@ -128,7 +133,7 @@ mod tests {
         let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
         let mut places = Places::default();
         for (topic, partition, offset) in
-            [(&a, 0, 0), (&b, 0, 7), (&a, 1, (1 << 48) - 1), (&a, 0, 5), (&b, 0, 1 << 40)]
+            [(&a, 0, 0), (&b, 0, 7), (&a, 1, (1 << 48) - 1), (&a, 0, 5), (&b, 0, i64::MAX)]
         {
             let at = Coordinate { topic: Arc::clone(topic), partition, offset };
             let place = places.place(&at);
@@ -137,8 +142,8 @@ mod tests {
             assert_eq!(Places::restore(places.names().to_vec()).coordinate(place), Some(at));
             assert!(place.is_known());
         }
-        let far = places.place(&Coordinate { topic: a, partition: 0, offset: 1 << 48 });
-        assert_eq!((places.coordinate(far), far.is_known()), (None, false));
+        let none = places.place(&Coordinate { topic: a, partition: 0, offset: -1 });
+        assert_eq!((places.coordinate(none), none.is_known()), (None, false));
     }
 
     #[test]
@@ -146,7 +151,7 @@ mod tests {
         let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
         let mut sorted = Vec::new();
         for topic in [&a, &b] {
-            for (partition, offset) in [(0, 0), (0, 9), (1, 3), (10, 1)] {
+            for (partition, offset) in [(0, 0), (0, 9), (0, 7 << 32), (1, 3), (10, 1)] {
                 sorted.push(Coordinate { topic: Arc::clone(topic), partition, offset });
             }
         }

@@ -126,7 +126,7 @@ mod tests {
         for (minute, count) in counts.iter().enumerate() {
             for i in 0..*count {
                 let time = Timestamp(minute as i64 * 60_000_000 + i as i64 * 1000);
-                let what = Happening::plain(time, Place::default(), 0);
+                let what = Happening::plain(time, Place::UNKNOWN, 0);
                 window.apply(&KIND, &what);
                 if window.episode.as_ref().is_some_and(|e| e.revision == 1) {
                     minutes.push(minute);
@@ -149,7 +149,7 @@ mod tests {
     fn a_long_silence_costs_no_more_than_the_history() {
         let mut window = SpikeWindow::default();
         for time in [0, i64::MAX / 2] {
-            let what = Happening::plain(Timestamp(time), Place::default(), 0);
+            let what = Happening::plain(Timestamp(time), Place::UNKNOWN, 0);
             window.apply(&KIND, &what);
         }
         assert_eq!(window.history.len(), 10);

@@ -2,7 +2,7 @@
 //!
 //! Of a group that is one of millions, this is most of what is held. Where a timespan fits into 32 bits
 //! of microseconds (71 minutes) a time takes four bytes, as what has passed since a base that moves
-//! along, else eight; a place takes eight.
+//! along, else eight; a place takes six.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -13,7 +13,7 @@ use crate::time::Timestamp;
 /// Times and places in the order of time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stamps {
-    /// Of each entry the time (one word, or two when wide), then the place (two).
+    /// Of each entry the time (two words, or four when wide), then the place (three).
     words: Words,
     base: Timestamp,
 }
@@ -22,21 +22,29 @@ pub struct Stamps {
 const FEW_WORDS: usize = 5 * NARROW;
 
 /// Words of one entry when times do not fit into one.
-const WIDE: usize = 4;
-const NARROW: usize = 3;
+const WIDE: usize = 7;
+const NARROW: usize = 5;
 
 /// A full list drops entries from its front when they are this part of it, so that moving the rest up
 /// costs no more than a few words for each event.
 const SLACK: usize = 4;
 
 /// A full list grows by so many entries at least.
-const GROWTH: usize = 2;
+const GROWTH: usize = 3;
 
 /// So few entries are moved up whenever there is anything to drop.
 const FEW: usize = 16;
 
+/// Words of a place.
+const PLACE: usize = 3;
+
 const fn is_narrow(timespan: i64) -> bool {
     timespan < u32::MAX as i64
+}
+
+/// The highest first.
+fn words_of(micros: u64) -> [u16; 4] {
+    [48, 32, 16, 0].map(|shift| (micros >> shift) as u16)
 }
 
 impl Stamps {
@@ -49,19 +57,17 @@ impl Stamps {
         self.words.as_slice().len() / Self::stride(timespan)
     }
 
-    fn time(&self, entry: &[u32]) -> Timestamp {
-        let micros = match *entry {
-            [narrow, _, _] => i64::from(narrow),
-            [high, low, _, _] => (i64::from(high) << 32) | i64::from(low),
-            _ => 0,
-        };
-        self.base.plus(micros)
+    fn time(&self, entry: &[u16]) -> Timestamp {
+        let (time, _) = entry.split_at(entry.len().saturating_sub(PLACE));
+        self.base.plus(time.iter().fold(0, |micros, word| micros << 16 | i64::from(*word)))
     }
 
     /// The entries from the oldest.
     pub fn iter(&self, timespan: i64) -> impl Iterator<Item = (Timestamp, Place)> {
         let entries = self.words.as_slice().chunks_exact(Self::stride(timespan));
-        entries.map(|e| (self.time(e), Place::of_words([e[e.len() - 2], e[e.len() - 1]])))
+        let place =
+            |entry: &[u16]| entry.last_chunk().map_or(Place::UNKNOWN, |p| Place::of_words(*p));
+        entries.map(move |entry| (self.time(entry), place(entry)))
     }
 
     /// The time of the `n`-th entry from the end, the last being the first.
@@ -79,13 +85,13 @@ impl Stamps {
     /// Adds an entry, no earlier than the last; of the entries before it, those beyond `keep` or
     /// beyond the timespan may go.
     pub fn push(&mut self, time: Timestamp, at: Place, keep: usize, timespan: i64) {
-        let [high, low] = at.words();
+        let [p, q, r] = at.words();
         if is_narrow(timespan) {
-            let micros = self.room::<NARROW>(time, keep, timespan);
-            self.words.append([micros as u32, high, low]);
+            let [_, _, c, d] = words_of(self.room::<NARROW>(time, keep, timespan));
+            self.words.append([c, d, p, q, r]);
         } else {
-            let micros = self.room::<WIDE>(time, keep, timespan);
-            self.words.append([(micros >> 32) as u32, micros as u32, high, low]);
+            let [a, b, c, d] = words_of(self.room::<WIDE>(time, keep, timespan));
+            self.words.append([a, b, c, d, p, q, r]);
         }
     }
 
@@ -108,7 +114,7 @@ impl Stamps {
         let far = N == NARROW && now.since(self.base) > i64::from(u32::MAX);
         let (entries, _) = self.words.as_slice().as_chunks::<N>();
         let (len, most) = (entries.len(), keep + keep / SLACK);
-        let expired = |entry: &&[u32; N]| now.since(self.time(*entry)) > timespan;
+        let expired = |entry: &&[u16; N]| now.since(self.time(*entry)) > timespan;
         let expired = entries.iter().take_while(expired).count();
         let surplus = if len >= most { len + 1 - keep } else { 0 };
         let gone = expired.max(surplus).min(len);
@@ -120,7 +126,10 @@ impl Stamps {
             Some(oldest) if far => {
                 let oldest = self.time(oldest);
                 let moved = oldest.since(self.base) as u32;
-                self.words.as_mut_slice().chunks_exact_mut(N).for_each(|e| e[0] -= moved);
+                for entry in self.words.as_mut_slice().chunks_exact_mut(N) {
+                    let micros = (u32::from(entry[0]) << 16 | u32::from(entry[1])) - moved;
+                    (entry[0], entry[1]) = ((micros >> 16) as u16, micros as u16);
+                }
                 self.base = oldest;
             }
             Some(_) => {}
@@ -141,7 +150,7 @@ impl Stamps {
     pub fn bytes(&self) -> usize {
         match &self.words {
             Words::Few(..) => 0,
-            Words::Many(words) => words.capacity() * size_of::<u32>(),
+            Words::Many(words) => words.capacity() * size_of::<u16>(),
         }
     }
 }
@@ -150,19 +159,19 @@ impl Stamps {
 #[derive(Clone, Debug)]
 enum Words {
     /// So many of these.
-    Few(u8, [u32; FEW_WORDS]),
-    Many(Vec<u32>),
+    Few(u8, [u16; FEW_WORDS]),
+    Many(Vec<u16>),
 }
 
 impl Words {
-    fn as_slice(&self) -> &[u32] {
+    fn as_slice(&self) -> &[u16] {
         match self {
             Self::Few(len, words) => &words[..usize::from(*len).min(FEW_WORDS)],
             Self::Many(words) => words,
         }
     }
 
-    fn as_mut_slice(&mut self) -> &mut [u32] {
+    fn as_mut_slice(&mut self) -> &mut [u16] {
         match self {
             Self::Few(len, words) => &mut words[..usize::from(*len).min(FEW_WORDS)],
             Self::Many(words) => words,
@@ -177,7 +186,7 @@ impl Words {
     }
 
     /// Adds words; there is room for them.
-    fn append<const N: usize>(&mut self, more: [u32; N]) {
+    fn append<const N: usize>(&mut self, more: [u16; N]) {
         match self {
             Self::Few(len, words) => {
                 let from = usize::from(*len);
@@ -197,8 +206,8 @@ impl Words {
                 words.copy_within(count.., 0);
                 *len -= count as u8;
             }
-            // Not when it is nearly full: it would soon have to grow again.
-            Self::Many(words) if words.len() - count <= FEW_WORDS * 2 / 3 => {
+            // Not when it would be full: it would soon have to grow again.
+            Self::Many(words) if words.len() - count < FEW_WORDS => {
                 *self = Self::of(&words[count..]);
             }
             Self::Many(words) => drop(words.drain(..count)),
@@ -218,7 +227,7 @@ impl Words {
         }
     }
 
-    fn of(words: &[u32]) -> Self {
+    fn of(words: &[u16]) -> Self {
         let mut few = [0; FEW_WORDS];
         match few.get_mut(..words.len()) {
             Some(to) => {

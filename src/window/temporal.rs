@@ -117,9 +117,7 @@ impl Chains {
 
     /// Whether an event of this instant may come after the last one of a chain.
     fn may_follow(&self, chain: &Chain, at: Place) -> bool {
-        chain.last().is_some_and(|(time, last)| {
-            *time < self.last || !last.same_partition(at) || last.offset() < at.offset()
-        })
+        chain.last().is_some_and(|(time, last)| *time < self.last || at.may_follow(*last))
     }
 
     /// How many steps of the order lie within the timespan that ends at `now`.
