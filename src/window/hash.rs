@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::stable_hash;
 
+/// Words that it takes.
+pub(super) const VALUE_WORDS: usize = 8;
+
 /// Bytes of a value that stands for itself.
 const SHORT: usize = 15;
 
@@ -40,6 +43,19 @@ impl ValueHash {
         Self([whole as u64, (whole >> 64) as u64])
     }
 
+    pub(super) fn words(self) -> [u16; VALUE_WORDS] {
+        std::array::from_fn(|n| (self.0[n / 4] >> (16 * (n % 4))) as u16)
+    }
+
+    /// Of what [`words`](Self::words) gave.
+    pub(super) fn of_words(words: &[u16]) -> Self {
+        let mut value = [0; 2];
+        for (n, word) in words.iter().enumerate().take(VALUE_WORDS) {
+            value[n / 4] |= u64::from(*word) << (16 * (n % 4));
+        }
+        Self(value)
+    }
+
     /// 64 bits that are as good as random, for a sketch.
     pub fn bits(self) -> u64 {
         let [low, high] = self.0.map(u64::to_le_bytes);
@@ -72,6 +88,7 @@ mod tests {
         let of = |parts: &[&str]| ValueHash::of(parts.iter().map(|part| part.as_bytes()));
         let all: std::collections::BTreeSet<_> = values.iter().map(|parts| of(parts)).collect();
         assert_eq!(all.len(), values.len());
+        assert!(all.iter().all(|value| ValueHash::of_words(&value.words()) == *value));
         let bits: std::collections::BTreeSet<_> = all.iter().map(|value| value.bits()).collect();
         assert_eq!(bits.len(), values.len());
     }

@@ -21,6 +21,7 @@
 mod condition;
 mod count;
 mod distinct;
+mod entries;
 mod episode;
 mod hash;
 mod hll;
@@ -32,6 +33,7 @@ mod stamps;
 mod sum;
 mod temporal;
 mod watermark;
+mod words;
 
 use serde::{Deserialize, Serialize};
 
@@ -205,7 +207,7 @@ impl Window {
             (Self::Pane(w), WindowKind::Pane(kind)) => return w.deadline(kind.extent, timespan),
             (Self::Spike(w), kind) => return w.forgotten_at(kind),
             (Self::Count(w), _) => w.stamps.last(timespan),
-            (Self::Distinct(w), _) => w.latest_time(),
+            (Self::Distinct(w), _) => w.latest_time(timespan),
             (Self::Sum(w), _) => w.latest_time(),
             (Self::Temporal(w), _) => w.latest_time(),
             (Self::Ordered(w), _) => w.latest_time(),

@@ -15,6 +15,9 @@ use crate::ids::Coordinate;
 /// Stretches that can be told apart: the last number means that it is not known.
 const NAMES_MAX: usize = u16::MAX as usize;
 
+/// Words that a place takes.
+pub(super) const PLACE_WORDS: usize = 3;
+
 /// A coordinate, as one of [`Places`] has numbered it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
@@ -49,12 +52,16 @@ impl Place {
         usize::from(self.stretch) != NAMES_MAX
     }
 
-    pub(super) fn words(self) -> [u16; 3] {
+    pub(super) fn words(self) -> [u16; PLACE_WORDS] {
         [self.stretch, self.low[0], self.low[1]]
     }
 
-    pub(super) fn of_words([stretch, high, low]: [u16; 3]) -> Self {
-        Self { stretch, low: [high, low] }
+    /// Of what [`words`](Self::words) gave.
+    pub(super) fn of_words(words: &[u16]) -> Self {
+        match *words {
+            [stretch, high, low] => Self { stretch, low: [high, low] },
+            _ => Self::UNKNOWN,
+        }
     }
 }
 
@@ -138,7 +145,7 @@ mod tests {
             let at = Coordinate { topic: Arc::clone(topic), partition, offset };
             let place = places.place(&at);
             assert_eq!(places.coordinate(place).as_ref(), Some(&at));
-            assert_eq!(Place::of_words(place.words()), place);
+            assert_eq!(Place::of_words(&place.words()), place);
             assert_eq!(Places::restore(places.names().to_vec()).coordinate(place), Some(at));
             assert!(place.is_known());
         }
