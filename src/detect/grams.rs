@@ -181,16 +181,18 @@ impl Way {
 
 /// Where the window of a literal begins that is rarest, and its rate, given the rate of grams of four
 /// bytes (three in literals shorter than five, the whole in those shorter than three).
-pub fn rarest_window(literal: &[u8], rate: &impl Fn(&[u8]) -> f64) -> (usize, f64) {
+pub fn rarest_window(literal: &[u8], rate: &impl Fn(Gram) -> f64) -> (usize, f64) {
     if literal.len() < 3 {
-        return (0, rate(literal));
+        return (0, rate(Gram::of(literal)));
     }
     let way = Way::of(literal.len());
     let part = way.width().min(4);
     // A gram is as rare as the rarest part of it, a window as common as its most common gram.
     let mut rates = [1.0; WINDOW_PLACES];
-    let places = literal.windows(part).take(WINDOW_PLACES);
-    let count = places.zip(&mut rates).map(|(gram, place)| *place = rate(gram)).count();
+    let count = match part {
+        4 => each_rate(literal.array_windows::<4>(), rate, &mut rates),
+        _ => each_rate(literal.array_windows::<3>(), rate, &mut rates),
+    };
     let smaller = |a: f64, b: f64| if a < b { a } else { b };
     let parts = way.width() - part;
     for at in 0..count - parts {
@@ -204,6 +206,39 @@ pub fn rarest_window(literal: &[u8], rate: &impl Fn(&[u8]) -> f64) -> (usize, f6
         }
     }
     best
+}
+
+/// Puts down the rates of the first grams; says how many that were.
+fn each_rate<'l, const N: usize>(
+    grams: impl Iterator<Item = &'l [u8; N]>,
+    rate: &impl Fn(Gram) -> f64,
+    rates: &mut [f64; WINDOW_PLACES],
+) -> usize {
+    grams.zip(rates).map(|(gram, place)| *place = rate(Gram::of(gram))).count()
+}
+
+/// A few bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Gram {
+    /// The first four of them, the first in the lowest; those that there are not are zero.
+    pub key: u32,
+    /// How many there are, up to four.
+    pub length: usize,
+}
+
+impl Gram {
+    /// Of the first four of these bytes.
+    #[inline]
+    pub fn of(bytes: &[u8]) -> Self {
+        let byte = |at: usize| bytes.get(at).copied().unwrap_or_default();
+        let key = u32::from_le_bytes([byte(0), byte(1), byte(2), byte(3)]);
+        Self { key, length: bytes.len().min(4) }
+    }
+
+    /// The bytes.
+    pub fn bytes(self) -> impl Iterator<Item = u8> {
+        self.key.to_le_bytes().into_iter().take(self.length)
+    }
 }
 
 /// So many places of a literal are looked at for its rarest window.
@@ -287,7 +322,7 @@ pub fn narrowed(literal: &[u8], from: usize, width: usize, stride: usize) -> usi
     let all = if literal.len() < 3 { literal.len() } else { Way::of(literal.len()).window() };
     let common = |at: &usize| {
         let grams = literal[*at..at + length].windows(width);
-        grams.map(guess).fold(0.0, f64::max)
+        grams.map(|gram| guess(Gram::of(gram))).fold(0.0, f64::max)
     };
     let places = (from..=from + all - length).map(|at| (at, common(&at)));
     places.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(from, |(at, _)| at)
@@ -507,7 +542,7 @@ mod tests {
 
     #[test]
     fn the_rarest_window_avoids_what_is_common() {
-        let rate = |gram: &[u8]| if gram.iter().all(|b| *b == b'a') { 0.9 } else { 0.1 };
+        let rate = |gram: Gram| if gram.bytes().all(|b| b == b'a') { 0.9 } else { 0.1 };
         assert_eq!(rarest_window(b"aaaaaaaaaaabcdefghi", &rate), (6, 0.1));
     }
 }

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use foldhash::fast::FixedState;
 
-use super::grams::{SPREAD, rarest_window};
+use super::grams::{Gram, SPREAD, rarest_window};
 
 /// Values that a field must have been seen with before they are counted on.
 const VALUES_MIN: u32 = 16;
@@ -107,26 +107,18 @@ impl Counted {
             self.grams.add((four & 0x00ff_ffff).into());
         }
         if let Some(last) = value.last_chunk::<3>() {
-            self.grams.add(key(last).into());
+            self.grams.add(Gram::of(last).key.into());
         }
     }
 
     /// The share of values that contain a gram.
-    fn gram(&self, gram: &[u8]) -> f64 {
-        match self.grams.get(key(gram).into()) {
-            _ if gram.len() < 3 => guess(gram),
+    fn gram(&self, gram: Gram) -> f64 {
+        match self.grams.get(gram.key.into()) {
+            _ if gram.length < 3 => guess(gram),
             0 => guess(gram).min(0.1) * 0.5 / f64::from(self.values),
             seen => (f64::from(seen) / f64::from(self.values)).min(1.0),
         }
     }
-}
-
-/// A gram of up to four bytes as a number; those of three bytes end with a zero.
-fn key(gram: &[u8]) -> u32 {
-    let mut word = [0; 4];
-    let length = gram.len().min(4);
-    word[..length].copy_from_slice(&gram[..length]);
-    u32::from_le_bytes(word)
 }
 
 fn hash(value: &[u8]) -> u64 {
@@ -204,8 +196,8 @@ impl Rates {
 }
 
 /// About how many values contain a gram of which nothing is known.
-pub fn guess(gram: &[u8]) -> f64 {
-    let at = Common::at(key(gram));
+pub fn guess(gram: Gram) -> f64 {
+    let at = Common::at(gram.key);
     if COMMON_GRAMS.0[at / 64] >> (at % 64) & 1 == 1 { 0.3 } else { rarity(gram) }
 }
 
@@ -270,7 +262,7 @@ static COMMON_GRAMS: LazyLock<Common> = LazyLock::new(|| {
     let mut bits = Box::new([0; COMMON_WORDS]);
     for text in COMMON.iter().map(|text| text.as_bytes()) {
         for gram in text.windows(4).chain(text.windows(3)) {
-            let at = Common::at(key(gram));
+            let at = Common::at(Gram::of(gram).key);
             bits[at / 64] |= 1 << (at % 64);
         }
     }
@@ -279,8 +271,8 @@ static COMMON_GRAMS: LazyLock<Common> = LazyLock::new(|| {
 
 /// About how many values contain a gram that nothing is known of: fewer the longer it is, and the less
 /// usual its characters are.
-fn rarity(gram: &[u8]) -> f64 {
-    gram.iter().map(|byte| USUAL[usize::from(*byte)]).product()
+fn rarity(gram: Gram) -> f64 {
+    gram.bytes().map(|byte| USUAL[usize::from(byte)]).product()
 }
 
 /// About how usual each byte is.
