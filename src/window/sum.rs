@@ -22,6 +22,9 @@ struct Part {
 /// Slices of a timespan that are told apart when there are too many values to keep each.
 const PANES: i64 = 256;
 
+/// A full list grows by so many at least.
+const GROWTH: usize = 2;
+
 /// The values within a timespan and their sum, which is exact. Beyond [`SUM_ENTRIES_MAX`] values those
 /// of one slice (a 256th of the timespan) are put together; they leave together, with the last of
 /// them, so that the sum is then over up to one slice too much.
@@ -71,7 +74,7 @@ impl SumWindow {
                 self.put(part, timespan);
             }
         }
-        if self.sliced { self.put(part, timespan) } else { self.parts.push_back(part) }
+        if self.sliced { self.put(part, timespan) } else { self.push(part) }
     }
 
     /// Adds to the slice that it belongs to.
@@ -82,8 +85,16 @@ impl SumWindow {
                 open.last = part.last;
                 open.sum = open.sum.plus(part.sum);
             }
-            None => self.parts.push_back(part),
+            None => self.push(part),
         }
+    }
+
+    /// By a little and not twice as many: there are millions of these.
+    fn push(&mut self, part: Part) {
+        if self.parts.len() == self.parts.capacity() {
+            self.parts.reserve_exact(GROWTH.max(self.parts.len() / 4));
+        }
+        self.parts.push_back(part);
     }
 
     pub(super) fn latest_time(&self) -> Timestamp {
