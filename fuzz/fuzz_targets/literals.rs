@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use watchfire::detect::{GRAM_PAD, Grams, VectorPath};
+use watchfire::detect::{GRAM_PAD, Grams, Spots, VectorPath};
 
 fuzz_target!(|bytes: &[u8]| {
     let mut literals: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
@@ -16,7 +16,9 @@ fuzz_target!(|bytes: &[u8]| {
     let buffer = [text, text, text, &[0; GRAM_PAD]].concat();
     let (start, end) = (text.len(), 2 * text.len());
     for path in VectorPath::available().into_iter().map(Some).chain([None]) {
-        let numbered = literals.iter().zip(0..).map(|(literal, number)| (*literal, 0, number));
+        let spots = |number: u32| Spots { window: 0, gram: number as usize % 9 };
+        let numbered = literals.iter().zip(0..);
+        let numbered = numbered.map(|(literal, number)| (*literal, spots(number), number));
         let grams = Grams::with_path(numbered, path);
         let mut found = Vec::new();
         grams.search(&buffer, start, end, &mut |number, at| {

@@ -8,14 +8,69 @@ use foldhash::fast::FixedState;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use smallvec::SmallVec;
 
-/// Whether some object of this JSON has two members of one name.
-pub fn has_equal_keys(record: &[u8]) -> bool {
-    may_have_equal_keys(record) && have_equal_keys(record)
+use super::grams::SPREAD;
+use crate::event::{Facts, Kind, Scalar};
+
+/// Whether some object of an event's record has two members of one name.
+pub fn has_equal_keys(facts: Facts<'_>) -> bool {
+    let said = &facts.view.scalars()[facts.view.said()];
+    !are_plainly_different(facts.record, said)
+        && may_have_equal_keys(facts.record)
+        && have_equal_keys(facts.record)
 }
 
 /// The same, read as JSON is.
 fn have_equal_keys(record: &[u8]) -> bool {
     serde_json::from_slice::<Keys>(record).is_ok_and(|keys| keys.equal)
+}
+
+/// True only when the record is one object, written without whitespace, of nothing but these scalars, and no two
+/// of its names are alike in length and in their first and last bytes: what most records are, found by names
+/// alone. The scalars are all that it has, in order.
+fn are_plainly_different(record: &[u8], scalars: &[Scalar]) -> bool {
+    let mut names: SmallVec<[u64; PLAIN_NAMES_MAX]> = SmallVec::new();
+    let (mut at, mut lead) = (0, &b"{\""[..]);
+    for scalar in scalars {
+        let is_text = scalar.kind == Kind::Str;
+        let (from, colon) = (at + lead.len(), scalar.start as usize - usize::from(is_text) - 1);
+        let is_lead = record.get(at..from) == Some(lead);
+        if !is_lead || record[colon] != b':' || quote_or_backslash(record, from) != Some(colon - 1)
+        {
+            return false;
+        }
+        let hash = hash_of_ends(record, from, colon - 1);
+        if names.contains(&hash) || names.len() == PLAIN_NAMES_MAX {
+            return false;
+        }
+        names.push(hash);
+        (at, lead) = (scalar.end as usize, if is_text { &b"\",\""[..] } else { b",\"" });
+    }
+    matches!(record.get(at..), Some(b"}" | b"\"}"))
+}
+
+/// Names of a record that are told apart in the plain way.
+const PLAIN_NAMES_MAX: usize = 64;
+
+/// Of the length, the first and the last eight bytes of what stands there.
+fn hash_of_ends(record: &[u8], from: usize, to: usize) -> u64 {
+    let length = to - from;
+    let word = |at: usize| {
+        let bytes = record.get(at..).and_then(|rest| rest.first_chunk().copied());
+        u64::from_le_bytes(bytes.unwrap_or_else(|| near_the_end(record, at)))
+    };
+    let (first, last) = match length {
+        8.. => (word(from), word(to - 8)),
+        short => (word(from) & ((1 << (8 * short)) - 1), 0),
+    };
+    (first ^ last.rotate_left(23)).wrapping_add(length as u64).wrapping_mul(SPREAD)
+}
+
+/// The bytes from there, which are fewer than eight; zeros are behind them.
+#[cold]
+fn near_the_end(record: &[u8], at: usize) -> [u8; 8] {
+    let mut bytes = [0; 8];
+    bytes.iter_mut().zip(&record[at..]).for_each(|(to, from)| *to = *from);
+    bytes
 }
 
 /// The start of the names of a container that has none.
@@ -178,6 +233,8 @@ impl<'de> Visitor<'de> for AnyValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::scan::{ScanScratch, Scanner};
+    use crate::event::View;
 
     #[test]
     fn a_name_that_stands_twice_in_one_object_is_found() {
@@ -196,11 +253,49 @@ mod tests {
             (r#"{"":1,"":2}"#, true),
         ] {
             assert_eq!(have_equal_keys(record.as_bytes()), expect, "{record}");
-            assert_eq!(has_equal_keys(record.as_bytes()), expect, "{record}");
+            assert_eq!(may_have_equal_keys(record.as_bytes()), expect, "{record}");
         }
-        let many: String = (0..200).map(|n| format!("\"k{n}\":{n},")).collect();
-        assert!(!has_equal_keys(format!("{{{many}\"end\":0}}").as_bytes()));
-        assert!(has_equal_keys(format!("{{{many}\"k7\":0}}").as_bytes()));
+        for (last, expect) in [("end", false), ("k7", true)] {
+            let many: String = (0..200).map(|n| format!("\"k{n}\":{n},")).collect();
+            let record = format!("{{{many}\"{last}\":0}}");
+            assert_eq!(have_equal_keys(record.as_bytes()), expect);
+            assert!(may_have_equal_keys(record.as_bytes()), "more than are compared");
+        }
+    }
+
+    /// Nothing when a record is out of the ordinary: nobody asks then.
+    fn plainly_different(record: &str) -> Option<bool> {
+        let (mut view, mut scratch) = (View::default(), ScanScratch::default());
+        let known = Scanner::new(&[], &[], &[]).scan(record.as_bytes(), &mut view, &mut scratch);
+        known.then(|| {
+            let facts = Facts { record: record.as_bytes(), view: &view, raw: true };
+            assert_eq!(has_equal_keys(facts), have_equal_keys(facts.record), "{record}");
+            are_plainly_different(facts.record, &view.scalars()[view.said()])
+        })
+    }
+
+    #[test]
+    fn names_of_a_plain_record_are_told_apart_by_themselves() {
+        for (record, expect) in [
+            (r#"{"a":1,"b":2}"#, true),
+            (r#"{"a":"1","b":true,"ab":null,"abcdefgh":-1.5,"abcdefghi":"x"}"#, true),
+            (r#"{"a":"\"","b":"\\","c":",\"d\":"}"#, true),
+            (r#"{"":1}"#, true),
+            // Not plain, or alike enough to be looked at.
+            (r#"{"a":1,"b":2,"a":3}"#, false),
+            (r#"{"abcdefgh1abcdefgh":1,"abcdefgh2abcdefgh":2}"#, false),
+            (r#"{"a":1 ,"b":2}"#, false),
+            (r#"{ "a":1}"#, false),
+            (r#"{"a":1,"b":{}}"#, false),
+            (r#"{"a":1,"b":[],"c":2}"#, false),
+            (r#"{"a":["b","c"]}"#, false),
+            (r#"{"a":{"b":1}}"#, false),
+            (r#"{}"#, false),
+        ] {
+            assert_eq!(plainly_different(record).unwrap_or(expect), expect, "{record}");
+        }
+        let many: String = (0..65).map(|n| format!("\"k{n}\":{n},")).collect();
+        assert_eq!(plainly_different(&format!("{{{many}\"end\":0}}")), Some(false));
     }
 
     proptest::proptest! {
@@ -223,8 +318,10 @@ mod tests {
             tree in "(\"[ab]\":(1|\"[ab,:{}]\"|\\{\"[ab]\":2,\"[ab]\":\\[\"[ab]\"\\]\\}),){0,3}",
         ) {
             for record in [text, format!("{{{tree}\"c\":0}}")] {
+                plainly_different(&record);
                 let record = record.as_bytes();
-                proptest::prop_assert_eq!(has_equal_keys(record), have_equal_keys(record));
+                let found = may_have_equal_keys(record) && have_equal_keys(record);
+                proptest::prop_assert_eq!(found, have_equal_keys(record));
             }
         }
     }

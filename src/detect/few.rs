@@ -1,6 +1,6 @@
 //! Which of a few literals a text contains, found by vector instructions: see [`super::vector`].
 
-use super::grams::{Draft, narrowed};
+use super::grams::Draft;
 use super::vector::{BUCKETS, Tables, VectorPath, WINDOW};
 
 /// Up to so many literals are found faster this way than by probes; fewer where bytes are mistaken for
@@ -136,9 +136,9 @@ impl Bucket {
 }
 
 impl Told {
-    fn new((literal, from, number): Draft<'_>) -> Self {
-        let width = literal.len().min(WINDOW);
-        Self { literal: literal.into(), offset: narrowed(literal, from, width, 1), number }
+    fn new((literal, spots, number): Draft<'_>) -> Self {
+        let last = literal.len() - literal.len().min(WINDOW);
+        Self { literal: literal.into(), offset: spots.gram.min(last), number }
     }
 
     /// The window, and which bits of it count.

@@ -179,11 +179,20 @@ impl Way {
     }
 }
 
-/// Where the window of a literal begins that is rarest, and its rate, given the rate of grams of four
-/// bytes (three in literals shorter than five, the whole in those shorter than three).
-pub fn rarest_window(literal: &[u8], rate: &impl Fn(Gram) -> f64) -> (usize, f64) {
+/// Where a literal is best looked for; its beginning will always do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spots {
+    /// Where the window begins whose grams are rare one and all.
+    pub window: usize,
+    /// Where the rarest gram begins.
+    pub gram: usize,
+}
+
+/// The best spots of a literal and the rate of its window, given the rate of grams of four bytes (three in
+/// literals shorter than five, the whole in those shorter than three).
+pub fn rarest_spots(literal: &[u8], rate: &impl Fn(Gram) -> f64) -> (Spots, f64) {
     if literal.len() < 3 {
-        return (0, rate(Gram::of(literal)));
+        return (Spots::default(), rate(Gram::of(literal)));
     }
     let way = Way::of(literal.len());
     let part = way.width().min(4);
@@ -194,6 +203,12 @@ pub fn rarest_window(literal: &[u8], rate: &impl Fn(Gram) -> f64) -> (usize, f64
         _ => each_rate(literal.array_windows::<3>(), rate, &mut rates),
     };
     let smaller = |a: f64, b: f64| if a < b { a } else { b };
+    let mut gram = (0, 1.0);
+    for (at, rate) in rates[..count].iter().enumerate() {
+        if *rate < gram.1 {
+            gram = (at, *rate);
+        }
+    }
     let parts = way.width() - part;
     for at in 0..count - parts {
         rates[at] = rates[at + 1..=at + parts].iter().fold(rates[at], |a, b| smaller(a, *b));
@@ -205,7 +220,7 @@ pub fn rarest_window(literal: &[u8], rate: &impl Fn(Gram) -> f64) -> (usize, f64
             best = (at, window);
         }
     }
-    best
+    (Spots { window: best.0, gram: gram.0 }, best.1)
 }
 
 /// Puts down the rates of the first grams; says how many that were.
@@ -244,9 +259,8 @@ impl Gram {
 /// So many places of a literal are looked at for its rarest window.
 const WINDOW_PLACES: usize = 48;
 
-/// A literal, where in it the window begins by which it is best found, and its number. The beginning will always
-/// do.
-pub type Draft<'l> = (&'l [u8], usize, u32);
+/// A literal, where it is best looked for, and its number.
+pub type Draft<'l> = (&'l [u8], Spots, u32);
 
 impl Grams {
     /// For literals; an empty one is in every text, and has no place here.
@@ -277,9 +291,7 @@ impl Grams {
             }
         }
         if !pair.is_empty() && four.len() <= LONG_FEW {
-            let narrowed = |(literal, from, number)| {
-                (literal, narrowed(literal, from, Way::Pair.width(), Way::Pair.stride()), number)
-            };
+            let narrowed = |(literal, spots, number)| (literal, narrowed(literal, spots), number);
             pair.extend(four.drain(..).map(narrowed));
         }
         let tiers = [(long, six), (Way::Four, four), (Way::Pair, pair), (Way::Three, three)];
@@ -316,16 +328,17 @@ impl Grams {
     }
 }
 
-/// Where in the window of a literal that of fewer or shorter grams is best taken.
-pub fn narrowed(literal: &[u8], from: usize, width: usize, stride: usize) -> usize {
-    let length = width + stride - 1;
-    let all = if literal.len() < 3 { literal.len() } else { Way::of(literal.len()).window() };
+/// Where in the window of a literal that of a pair of grams is best taken.
+fn narrowed(literal: &[u8], spots: Spots) -> Spots {
+    let (from, length) = (spots.window, Way::Pair.window());
     let common = |at: &usize| {
-        let grams = literal[*at..at + length].windows(width);
+        let grams = literal[*at..at + length].windows(Way::Pair.width());
         grams.map(|gram| guess(Gram::of(gram))).fold(0.0, f64::max)
     };
+    let all = Way::of(literal.len()).window();
     let places = (from..=from + all - length).map(|at| (at, common(&at)));
-    places.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(from, |(at, _)| at)
+    let best = places.min_by(|a, b| a.1.total_cmp(&b.1));
+    Spots { window: best.map_or(from, |(at, _)| at), ..spots }
 }
 
 impl Short {
@@ -366,10 +379,10 @@ impl Tier {
     fn new(way: Way, literals: &[Draft<'_>]) -> Self {
         let mut bytes = Vec::new();
         let mut placed: Vec<(u64, Entry)> = Vec::with_capacity(literals.len() * way.stride());
-        for (literal, window, number) in literals {
+        for (literal, spots, number) in literals {
             let start = bytes.len() as u32;
             bytes.extend_from_slice(literal);
-            let window = (*window).min(literal.len() - way.window());
+            let window = spots.window.min(literal.len() - way.window());
             for offset in window..window + way.stride() {
                 let mut word = [0; 8];
                 word[..way.width()].copy_from_slice(&literal[offset..offset + way.width()]);
@@ -504,7 +517,8 @@ mod tests {
     use super::*;
 
     fn found(literals: &[String], text: &str, path: Option<VectorPath>) -> Vec<u32> {
-        let named = literals.iter().zip(0..).map(|(l, n)| (l.as_bytes(), 0, n));
+        let anywhere = |n: u32| Spots { window: 0, gram: n as usize % 9 };
+        let named = literals.iter().zip(0..).map(|(l, n)| (l.as_bytes(), anywhere(n), n));
         let grams = Grams::with_path(named, path);
         let mut buffer = b"ab".to_vec();
         buffer.extend_from_slice(text.as_bytes());
@@ -541,8 +555,9 @@ mod tests {
     }
 
     #[test]
-    fn the_rarest_window_avoids_what_is_common() {
+    fn the_best_spots_avoid_what_is_common() {
         let rate = |gram: Gram| if gram.bytes().all(|b| b == b'a') { 0.9 } else { 0.1 };
-        assert_eq!(rarest_window(b"aaaaaaaaaaabcdefghi", &rate), (6, 0.1));
+        let spots = Spots { window: 6, gram: 8 };
+        assert_eq!(rarest_spots(b"aaaaaaaaaaabcdefghi", &rate), (spots, 0.1));
     }
 }

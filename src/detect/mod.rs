@@ -23,7 +23,7 @@ mod witness;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-pub use grams::{Draft, GRAM_PAD, Grams};
+pub use grams::{Draft, GRAM_PAD, Grams, Spots};
 pub use vector::VectorPath;
 
 use crate::event::{Event, EventSource, Facts, FieldPath, Rewritten, VIEW_PAD};

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use foldhash::fast::FixedState;
 
-use super::grams::Grams;
+use super::grams::{Grams, Spots};
 use super::memo::Memo;
 use super::texts::{Text, Texts};
 use super::witness::{Rated, Sign};
@@ -65,7 +65,7 @@ struct Draft<'s> {
     present: RuleList,
     foreign: RuleList,
     equal: Vec<(Box<[u8]>, RuleList)>,
-    contained: Vec<(&'s [u8], usize, RuleList)>,
+    contained: Vec<(&'s [u8], Spots, RuleList)>,
 }
 
 impl Prefilter {
@@ -91,11 +91,11 @@ impl Prefilter {
                     drafts.entry(*field).or_default().equal.push((text.clone(), rules));
                 }
                 Sign::Contains(Some(field), text) => {
-                    let window = rated.window(same[0].0);
-                    drafts.entry(*field).or_default().contained.push((text, window, rules));
+                    let spots = rated.spots(same[0].0);
+                    drafts.entry(*field).or_default().contained.push((text, spots, rules));
                 }
                 Sign::Contains(None, text) => {
-                    anywhere.push((&**text, rated.window(same[0].0), rules))
+                    anywhere.push((&**text, rated.spots(same[0].0), rules))
                 }
             }
         }
@@ -194,13 +194,13 @@ fn length_bit(length: usize) -> u64 {
 }
 
 impl Literals {
-    /// For literals, each with its best window and its rules.
-    fn new(literals: Vec<(&[u8], usize, RuleList)>) -> Option<Self> {
+    /// For literals, each with its best spots and its rules.
+    fn new(literals: Vec<(&[u8], Spots, RuleList)>) -> Option<Self> {
         if literals.is_empty() {
             return None;
         }
         let placed = literals.iter().zip(0..);
-        let grams = Grams::new(placed.map(|((text, window, _), number)| (*text, *window, number)));
+        let grams = Grams::new(placed.map(|((text, spots, _), number)| (*text, *spots, number)));
         Some(Self { grams, rules: literals.into_iter().map(|(_, _, rules)| rules).collect() })
     }
 

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use foldhash::fast::FixedState;
 
 use super::edges::{Edges, Side};
-use super::grams::{Grams, rarest_window};
+use super::grams::{Grams, rarest_spots};
 use super::prefilter::Prefilter;
 use super::rates::{Rates, guess};
 use super::text::TextMatcher;
@@ -326,8 +326,8 @@ impl Gated {
         let gates = self.literals.iter().map(|(text, number)| (&**text, *number));
         let literals: Vec<(&[u8], u32)> =
             enough.iter().map(|text| (&**text, HOLDS)).chain(gates).collect();
-        let window = |text: &[u8]| rarest_window(text, &guess).0;
-        let placed = literals.iter().map(|(text, number)| (*text, window(text), *number));
+        let spots = |text: &[u8]| rarest_spots(text, &guess).0;
+        let placed = literals.iter().map(|(text, number)| (*text, spots(text), *number));
         let is_empty = literals.is_empty();
         (!is_empty)
             .then(|| ValueCheck::Search { grams: Grams::new(placed), gated: self.checks.into() })
@@ -356,7 +356,7 @@ fn needed(matcher: &Matcher) -> Option<Vec<String>> {
 
 /// About how many values contain a text.
 fn rare(text: &str) -> f64 {
-    rarest_window(text.as_bytes(), &guess).1
+    rarest_spots(text.as_bytes(), &guess).1
 }
 
 /// The forms of a value, of which one is enough.

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use foldhash::fast::FixedState;
 
-use super::grams::{Gram, SPREAD, rarest_window};
+use super::grams::{Gram, SPREAD, Spots, rarest_spots};
 
 /// Values that a field must have been seen with before they are counted on.
 const VALUES_MIN: u32 = 16;
@@ -176,12 +176,11 @@ impl Rates {
         }
     }
 
-    /// Where the window of a literal is that is best looked for, and the share of events in which it
-    /// is found.
-    pub fn contains(&self, field: Option<u32>, literal: &[u8]) -> (usize, f64) {
-        let (window, rate) = match self.field(field) {
-            Some(counted) => rarest_window(literal, &|gram| counted.gram(gram)),
-            None => rarest_window(literal, &guess),
+    /// Where a literal is best looked for, and the share of events in which its window is found.
+    pub fn contains(&self, field: Option<u32>, literal: &[u8]) -> (Spots, f64) {
+        let (spots, rate) = match self.field(field) {
+            Some(counted) => rarest_spots(literal, &|gram| counted.gram(gram)),
+            None => rarest_spots(literal, &guess),
         };
         let present = field.map_or(1.0, |field| self.present(field));
         // Short grams are probed for at more places.
@@ -191,7 +190,7 @@ impl Rates {
             3.. => 0.003,
             _ => 0.01,
         };
-        (window, present * (rate + probes))
+        (spots, present * (rate + probes))
     }
 }
 

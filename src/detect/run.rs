@@ -119,7 +119,7 @@ impl Program {
                 *refuter = if run.explain(test, false, &mut found) { found } else { Refuter::NONE };
             }
         }
-        let unsure = run.said_matched && facts.raw && has_equal_keys(facts.record);
+        let unsure = run.said_matched && facts.raw && has_equal_keys(facts);
         Outcome { candidates: candidates.len(), unsure }
     }
 }

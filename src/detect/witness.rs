@@ -16,7 +16,7 @@ use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Class, Hir, HirKind};
 
 use super::absence::needed_fields;
-use super::grams::rarest_window;
+use super::grams::{Spots, rarest_spots};
 use super::rates::{Rates, guess};
 use super::texts::escaped;
 use crate::event::FieldPath;
@@ -65,11 +65,12 @@ pub struct Rated<'r> {
 #[derive(Clone, Copy, Debug)]
 pub struct Known {
     rate: f32,
-    /// Where in a literal the window is that it is best looked for by.
+    /// Where a literal is best looked for.
     window: u16,
+    gram: u16,
 }
 
-const UNKNOWN: Known = Known { rate: f32::NAN, window: 0 };
+const UNKNOWN: Known = Known { rate: f32::NAN, window: 0, gram: 0 };
 
 impl<'r> Rated<'r> {
     /// For the signs of a program.
@@ -94,20 +95,23 @@ impl<'r> Rated<'r> {
     fn sign(&mut self, number: u32) -> f64 {
         let known = &mut self.known[number as usize];
         if known.rate.is_nan() {
-            let (window, rate) = match &self.signs[number as usize] {
-                Sign::Present(field) => (0, self.rates.present(*field)),
-                Sign::Foreign(field) => (0, self.rates.foreign(*field)),
-                Sign::Equal(field, text) => (0, self.rates.equal(*field, text)),
+            let whole = Spots::default();
+            let (spots, rate) = match &self.signs[number as usize] {
+                Sign::Present(field) => (whole, self.rates.present(*field)),
+                Sign::Foreign(field) => (whole, self.rates.foreign(*field)),
+                Sign::Equal(field, text) => (whole, self.rates.equal(*field, text)),
                 Sign::Contains(field, literal) => self.rates.contains(*field, literal),
             };
-            *known = Known { rate: rate as f32, window: window as u16 };
+            let Spots { window, gram } = spots;
+            *known = Known { rate: rate as f32, window: window as u16, gram: gram as u16 };
         }
         known.rate.into()
     }
 
-    /// Where the window of a sign's literal begins; the sign was rated.
-    pub fn window(&self, number: u32) -> usize {
-        self.known[number as usize].window.into()
+    /// Where the literal of a sign is best looked for; the sign was rated.
+    pub fn spots(&self, number: u32) -> Spots {
+        let Known { window, gram, .. } = self.known[number as usize];
+        Spots { window: window.into(), gram: gram.into() }
     }
 
     /// About how many events have one of the rarest signs of a clue; at least `enough` once it is as much.
@@ -276,7 +280,7 @@ impl Clues<'_> {
 
 /// Folded texts of which one is in every folded text that a regular expression matches: the rarest.
 pub fn required_literals(regex: &TextRegex) -> Option<Vec<String>> {
-    let rate = |text: &String| rarest_window(text.as_bytes(), &guess).1;
+    let rate = |text: &String| rarest_spots(text.as_bytes(), &guess).1;
     let rate = |set: &Vec<String>| set.iter().map(rate).sum::<f64>();
     required_sets(regex).into_iter().min_by(|a, b| rate(a).total_cmp(&rate(b)))
 }
