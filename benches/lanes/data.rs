@@ -11,8 +11,7 @@ use crate::contender::count_lines;
 use crate::generate::{Maker, RSIGMA_LANES, login};
 use crate::seeded::Seeded;
 
-const GENERATED_EVENTS: usize = 400_000;
-const AUTH_EVENTS: usize = 500_000;
+const AUTH_EVENTS: usize = 1_500_000;
 /// The corpus has 60,000 Windows events; a run over them once is too short to time.
 const WINDOWS_REPEATS: usize = 5;
 
@@ -127,10 +126,10 @@ pub fn lanes(corpora: &Corpora) -> Vec<Lane> {
     }
     let origin = corpora.auth_generator().map_or(Origin::Made(9, login), Origin::Script);
     lanes.push(Lane { name: "auth_small", product: Some("linux"), events: AUTH_EVENTS, origin });
-    lanes.extend(RSIGMA_LANES.map(|(name, seed, make)| Lane {
+    lanes.extend(RSIGMA_LANES.map(|(name, events, seed, make)| Lane {
         name,
         product: None,
-        events: GENERATED_EVENTS,
+        events,
         origin: Origin::Made(seed, make),
     }));
     lanes
@@ -139,7 +138,9 @@ pub fn lanes(corpora: &Corpora) -> Vec<Lane> {
 impl Lane {
     /// Makes the file, unless an earlier run has.
     pub fn prepare(&self, folder: &Path, thin: usize) -> anyhow::Result<Events> {
-        let path = folder.join(format!("{}-{thin}.ndjson", self.name));
+        let size =
+            if self.events == usize::MAX { String::new() } else { format!("-{}", self.events) };
+        let path = folder.join(format!("{}{size}-{thin}.ndjson", self.name));
         if !path.is_file() {
             eprintln!("making {}", path.display());
             let part = path.with_extension("part");

@@ -35,16 +35,20 @@ pub type Maker = fn(&mut Seeded, usize) -> Value;
 
 /// What RSigma's own generator makes, by the names it gives: the same shapes, sizes and shares of
 /// suspicious events, with values of our own.
-pub const RSIGMA_LANES: [(&str, u64, Maker); 8] = [
-    ("raw_windows", 1, |r, _| raw_windows(r, 10)),
-    ("structured_windows", 2, |r, _| process(r, 2)),
-    ("mixed_schema", 3, mixed),
-    ("no_match", 4, |r, _| nothing_known(r)),
-    ("low_match", 5, |r, _| process(r, 1)),
-    ("match_heavy", 6, |r, _| process(r, 80)),
-    ("cisco_syslog", 7, |r, _| cisco(r, 10)),
-    ("sysmon_file_event", 8, |r, _| file_created(r, 5)),
+pub const RSIGMA_LANES: [(&str, usize, u64, Maker); 8] = [
+    ("raw_windows", LIGHT_EVENTS, 1, |r, _| raw_windows(r, 10)),
+    ("structured_windows", EVENTS, 2, |r, _| process(r, 2)),
+    ("mixed_schema", LIGHT_EVENTS, 3, mixed),
+    ("no_match", LIGHT_EVENTS, 4, |r, _| nothing_known(r)),
+    ("low_match", EVENTS, 5, |r, _| process(r, 1)),
+    ("match_heavy", EVENTS, 6, |r, _| process(r, 80)),
+    ("cisco_syslog", LIGHT_EVENTS, 7, |r, _| cisco(r, 10)),
+    ("sysmon_file_event", LIGHT_EVENTS, 8, |r, _| file_created(r, 5)),
 ];
+
+/// Events of a lane; of light ones more, since a run of a fifth of a second says little.
+const EVENTS: usize = 400_000;
+const LIGHT_EVENTS: usize = 3 * EVENTS;
 
 const QUIET_COMMANDS: [&str; 8] = [
     r"C:\Windows\System32\taskhostw.exe SYSTEM",

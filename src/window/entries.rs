@@ -17,7 +17,7 @@ pub const WIDE_TIME: usize = 4;
 /// A full list grows by this part of it.
 const GROWTH: usize = 4;
 
-/// Lines of memory that are brought near at most, as where they begin.
+/// Up to so many words are brought near, one and all.
 const NEAR_WORDS: usize = 128;
 
 /// Entries in the order of time: each is its time and what is remembered, together `NARROW` words where the
@@ -116,7 +116,8 @@ impl<const NARROW: usize, const WIDE: usize, const FEW: usize> Entries<NARROW, W
         let Some((oldest, _)) = self.iter(timespan).next() else { return };
         let moved = oldest.since(self.base) as u32;
         for entry in self.words.as_mut_slice().chunks_exact_mut(NARROW) {
-            let micros = (u32::from(entry[0]) << 16 | u32::from(entry[1])) - moved;
+            let micros = u32::from(entry[0]) << 16 | u32::from(entry[1]);
+            let micros = micros.saturating_sub(moved);
             (entry[0], entry[1]) = ((micros >> 16) as u16, micros as u16);
         }
         self.base = oldest;
