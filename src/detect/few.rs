@@ -137,7 +137,7 @@ impl Bucket {
 
 impl Told {
     fn new((literal, spots, number): Draft<'_>) -> Self {
-        let last = literal.len() - literal.len().min(WINDOW);
+        let last = literal.len().saturating_sub(WINDOW);
         Self { literal: literal.into(), offset: spots.gram.min(last), number }
     }
 
