@@ -16,7 +16,7 @@ const PIECE_BITS: u32 = 10;
 /// The number of no group.
 pub const NOWHERE: u32 = u32::MAX;
 
-/// What a group costs beside itself: its places in the index and among the timers.
+/// What a group costs beside itself: its places in the index, among the timers and in the notes.
 const APART_BYTES: usize = 24;
 
 /// Of a cell most is the last few events of the group. It does not grow by mistake: so it never lies in more
@@ -117,12 +117,6 @@ impl Groups {
         self.pieces.get(number as usize >> PIECE_BITS)?.get(number as usize % PIECE)
     }
 
-    /// The group with that number, to note something of it that takes no memory.
-    pub fn get_mut(&mut self, number: u32) -> Option<&mut Group> {
-        let piece = self.pieces.get_mut(number as usize >> PIECE_BITS)?;
-        piece.get_mut(number as usize % PIECE)?.as_mut()
-    }
-
     /// Adds a group that is not there yet; gives its number.
     pub fn insert(&mut self, key: Keyed<'_>, window: Window) -> u32 {
         let group = Group { key: Key::of(key.bytes), window };
@@ -141,7 +135,7 @@ impl Groups {
         self.notes[number] = note;
     }
 
-    /// What is noted of the group that has that number, or had it last.
+    /// What is noted of the group with that number.
     pub(super) fn note(&mut self, number: u32) -> Option<&mut Note> {
         self.notes.get_mut(number as usize)
     }
@@ -164,7 +158,8 @@ impl Groups {
 
     /// Lets the group's window do something, and accounts for what it takes then.
     pub fn change<T>(&mut self, number: u32, what: impl FnOnce(&mut Group) -> T) -> Option<T> {
-        let group = self.get_mut(number)?;
+        let piece = self.pieces.get_mut(number as usize >> PIECE_BITS)?;
+        let group = piece.get_mut(number as usize % PIECE)?.as_mut()?;
         let before = group.window.bytes();
         let result = what(group);
         let after = group.window.bytes();
@@ -172,20 +167,19 @@ impl Groups {
         Some(result)
     }
 
-    /// Takes a group out.
-    pub fn remove(&mut self, number: u32) -> Option<Group> {
+    /// Takes a group out, and what is noted of it.
+    pub fn remove(&mut self, number: u32) -> Option<(Group, Note)> {
         let piece = self.pieces.get_mut(number as usize >> PIECE_BITS)?;
         let group = piece.get_mut(number as usize % PIECE)?.take()?;
         self.index.remove(self.hash_of(group.key.bytes()), number);
         self.bytes -= size_of::<Group>() + APART_BYTES + group.key.heap() + group.window.bytes();
         self.free.push(number);
+        let note = self.note(number).map(std::mem::take).unwrap_or_default();
         if self.index.len() == 0 && self.pieces.len() > 1 {
-            // What many groups needed is given back when they are gone.
-            let hasher = self.hasher.clone();
-            let bytes = self.bytes;
-            *self = Self { hasher, bytes, ..Self::default() };
+            // What many groups needed is given back when they are gone; what was hashed remains valid.
+            *self = Self { hasher: self.hasher.clone(), ..Self::default() };
         }
-        Some(group)
+        Some((group, note))
     }
 
     /// All groups, in no order that means anything.

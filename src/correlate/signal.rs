@@ -158,9 +158,11 @@ impl Feeds {
                 let place = (target.rule, target.input);
                 let is_whole = group_of(plan, place, &values, &mut self.keys);
                 let end = self.keys.len();
-                let hash = is_whole.then(|| store.keyed(target.rule, &self.keys[start..end]).hash);
-                let wanted = hash.map(|_| self.wanted.len());
-                self.wanted.extend(hash.map(|hash| Wanted::new(target.rule, hash)));
+                let wanted = is_whole.then(|| {
+                    let hash = store.keyed(target.rule, &self.keys[start..end]).hash;
+                    self.wanted.push(Wanted::new(target.rule, hash));
+                    self.wanted.len() - 1
+                });
                 self.lines.push(Line { target: *target, end, wanted });
             }
         }

@@ -248,8 +248,7 @@ impl Store {
 
     /// Takes a group out; says in which shard it was.
     fn remove(&mut self, rule: usize, group: u32) -> Option<(Group, u8)> {
-        let note = self.groups[rule].note(group).copied().unwrap_or_default();
-        let group = self.of(rule, |groups| groups.remove(group))?;
+        let (group, note) = self.of(rule, |groups| groups.remove(group))?;
         if note.written
             && let Some(changes) = self.changes.get_mut(usize::from(note.shard))
         {
@@ -284,12 +283,11 @@ impl Store {
         for (rule, number) in changed {
             // By now the number may be another group's, which has an entry of its own.
             let groups = &mut self.groups[rule as usize];
-            if groups.get(number).is_some()
-                && let Some(note) = groups.note(number).filter(|n| n.changed && n.shard == shard)
-            {
-                (note.changed, note.written) = (false, true);
-                let group = groups.get(number).into_iter();
-                group.for_each(|g| out(rule as usize, &g.key, Some(&g.window)));
+            let note = groups.note(number).filter(|n| n.changed && n.shard == shard);
+            let Some(note) = note else { continue };
+            (note.changed, note.written) = (false, true);
+            if let Some(group) = groups.get(number) {
+                out(rule as usize, &group.key, Some(&group.window));
             }
         }
     }

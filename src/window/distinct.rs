@@ -95,8 +95,8 @@ impl DistinctWindow {
         if self.rest.is_none() && !holds {
             return Change { holds, episode: false };
         }
-        let first = self.episode().is_none() && holds;
-        let first = if first { self.begin(what.time, timespan) } else { None };
+        let begins = self.episode().is_none() && holds;
+        let first = if begins { self.begin(what.time, timespan) } else { None };
         let Rest { sketch, episode, .. } = &mut **self.rest.get_or_insert_default();
         if let Some(sketch) = sketch {
             sketch.add(value, what.time, timespan);
@@ -153,9 +153,7 @@ impl DistinctWindow {
             self.few.drop_first(expired, timespan);
         }
         if self.few.len(timespan) < MANY {
-            if !self.few.has_room(last.time, timespan) {
-                self.few.make_room(last.time, GROWTH, timespan);
-            }
+            self.few.make_room(last.time, GROWTH, timespan);
             return self.few.push(last.time, last.rest(), timespan);
         }
         let few = std::mem::take(&mut self.few);
