@@ -138,9 +138,11 @@ pub fn lanes(corpora: &Corpora) -> Vec<Lane> {
 impl Lane {
     /// Makes the file, unless an earlier run has.
     pub fn prepare(&self, folder: &Path, thin: usize) -> anyhow::Result<Events> {
-        let size =
-            if self.events == usize::MAX { String::new() } else { format!("-{}", self.events) };
-        let path = folder.join(format!("{}{size}-{thin}.ndjson", self.name));
+        let size = match self.origin {
+            Origin::Packed(_, times) => format!("{times}x"),
+            Origin::Script(_) | Origin::Made(..) => self.events.to_string(),
+        };
+        let path = folder.join(format!("{}-{size}-{thin}.ndjson", self.name));
         if !path.is_file() {
             eprintln!("making {}", path.display());
             let part = path.with_extension("part");
