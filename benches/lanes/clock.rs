@@ -30,7 +30,7 @@ pub fn measure(
 ) -> anyhow::Result<Vec<Clocked>> {
     let mut clocked = Vec::new();
     for lane in data::lanes(corpora).into_iter().filter(|lane| LANES.contains(&lane.name)) {
-        let events = repeated(&lane.prepare(folder, options.thin)?, options.thin)?;
+        let events = repeated(lane.prepare(folder, options.thin)?, options.thin)?;
         let (mut one, mut two) = (Vec::new(), Vec::new());
         for round in 1..=options.rounds {
             eprintln!("{} on the clock: round {round} of {}", events.name, options.rounds);
@@ -51,8 +51,11 @@ pub fn measure(
 }
 
 /// The same events again and again, in a file that is kept as the others are.
-fn repeated(events: &Events, thin: usize) -> anyhow::Result<Events> {
+fn repeated(events: Events, thin: usize) -> anyhow::Result<Events> {
     let times = (BYTES_MIN / thin as u64).div_ceil(events.bytes);
+    if times <= 1 {
+        return Ok(events);
+    }
     let path = events.path.with_extension("long.ndjson");
     let (count, bytes) = (events.count * times, events.bytes * times);
     if fs::metadata(&path).map_or(0, |there| there.len()) != bytes {
@@ -62,5 +65,5 @@ fn repeated(events: &Events, thin: usize) -> anyhow::Result<Events> {
             io::copy(&mut File::open(&events.path)?, &mut out)?;
         }
     }
-    Ok(Events { name: events.name, path, count, bytes, product: events.product })
+    Ok(Events { path, count, bytes, ..events })
 }

@@ -43,6 +43,8 @@ pub struct Used {
     pub cpu: f64,
     /// Seconds on the clock.
     pub wall: f64,
+    /// Which of both were for loading rules, if it says.
+    pub load: Option<(f64, f64)>,
     /// Most memory at once, bytes.
     pub rss: u64,
     /// Lines written.
@@ -93,9 +95,7 @@ impl Contenders {
         let mut command = Command::new(WATCHFIRE);
         command.args(["eval", "--stats", "--rules"]).arg(&self.rules).arg(&self.empty);
         let said = command.output()?.stderr;
-        let said = String::from_utf8_lossy(&said);
-        let stats: serde_json::Value =
-            serde_json::from_str(said.lines().last().unwrap_or_default()).context("--stats")?;
+        let stats = stats(&String::from_utf8_lossy(&said)).context("--stats")?;
         Ok(stats["rules_loaded"].as_u64().context("rules_loaded")? as usize)
     }
 
@@ -131,7 +131,7 @@ impl Contenders {
 
     fn watchfire(&self, mode: Mode, events: &Events, threads: u8, output: &str) -> Command {
         let mut command = Command::new(WATCHFIRE);
-        command.args(["eval", "--table", "none", "--output", output, "--threads"]);
+        command.args(["eval", "--stats", "--table", "none", "--output", output, "--threads"]);
         command.arg(threads.to_string()).arg("--rules").arg(&self.rules);
         match mode {
             Mode::Routed => {
@@ -168,16 +168,21 @@ impl Contenders {
         let child = command.stdout(out.try_clone()?).stderr(errors.try_clone()?).spawn()?;
         let used = child.wait4()?;
         let wall = began.elapsed().as_secs_f64();
-        if !used.status.success() {
-            let mut said = String::new();
-            errors.rewind()?;
-            errors.read_to_string(&mut said)?;
-            ensure!(used.status.success(), "{}: {said}", used.status);
-        }
+        let mut said = String::new();
+        errors.rewind()?;
+        errors.read_to_string(&mut said)?;
+        ensure!(used.status.success(), "{}: {said}", used.status);
         out.rewind()?;
         let cpu = (used.rusage.utime + used.rusage.stime).as_secs_f64();
-        Ok(Used { cpu, wall, rss: used.rusage.maxrss, lines: count_lines(&mut out)? })
+        let stats = stats(&said).unwrap_or_default();
+        let load = stats["load_cpu_seconds"].as_f64().zip(stats["load_seconds"].as_f64());
+        Ok(Used { cpu, wall, load, rss: used.rusage.maxrss, lines: count_lines(&mut out)? })
     }
+}
+
+/// The last line of what a program said on standard error: what `--stats` prints.
+fn stats(said: &str) -> Option<serde_json::Value> {
+    serde_json::from_str(said.lines().last()?).ok()
 }
 
 fn yardstick(parser: &str) -> anyhow::Result<Command> {

@@ -13,7 +13,7 @@ use crate::seeded::Seeded;
 
 const AUTH_EVENTS: usize = 1_500_000;
 /// The corpus has 60,000 Windows events; a run over them once is too short to time.
-const WINDOWS_REPEATS: usize = 5;
+const WINDOWS_REPEATS: usize = 20;
 
 /// Where third-party events and rules are, if they are.
 pub struct Corpora(Option<PathBuf>);

@@ -116,7 +116,6 @@ pub fn run(mut args: Args) -> anyhow::Result<u8> {
         placeholders: args.placeholders.clone(),
         pipelines: vec![args.pipeline.clone()],
     })?;
-    let load_seconds = clock.elapsed().as_secs_f64();
     report(&loaded);
     if loaded.rules.is_empty() {
         eprintln!("error: no rule could be loaded from {} files", loaded.files);
@@ -137,13 +136,15 @@ pub fn run(mut args: Args) -> anyhow::Result<u8> {
     };
     let stdout = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let mut writer = output::Writer::new(stdout);
-    let totals = match stage::evaluate(&loaded.rules, &options, input, &mut writer) {
+    let mut load = Load::default();
+    let ready = || load = Load::until_now(&clock);
+    let totals = match stage::evaluate(&loaded.rules, &options, input, &mut writer, ready) {
         // `watchfire eval … | head` ends when head has enough.
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(super::FINE),
         other => other?,
     };
     if args.stats {
-        let figures = stats(&loaded, load_seconds, &totals, &clock);
+        let figures = stats(&loaded, load, &totals, &clock);
         writeln!(io::stderr(), "{figures}")?;
     }
     Ok(super::FINE)
@@ -204,9 +205,22 @@ fn threads(given: Option<usize>) -> anyhow::Result<usize> {
     }
 }
 
+/// What loading and preparing the rules took.
+#[derive(Clone, Copy, Default)]
+struct Load {
+    seconds: f64,
+    cpu: f64,
+}
+
+impl Load {
+    fn until_now(clock: &Stopwatch) -> Self {
+        Self { seconds: clock.elapsed().as_secs_f64(), cpu: Usage::now().cpu_seconds }
+    }
+}
+
 fn stats(
     loaded: &LoadedRules,
-    load_seconds: f64,
+    load: Load,
     totals: &stage::Totals,
     clock: &Stopwatch,
 ) -> serde_json::Value {
@@ -218,12 +232,13 @@ fn stats(
     json!({
         "rules_loaded": loaded.rules.len(),
         "rules_refused": loaded.errors(),
-        "load_seconds": load_seconds,
+        "load_seconds": load.seconds,
+        "load_cpu_seconds": load.cpu,
         "events": totals.events,
         "bytes": totals.bytes,
         "wall_seconds": wall,
         "cpu_seconds": usage.cpu_seconds,
-        "events_per_second": totals.events as f64 / (wall - load_seconds).max(1e-9),
+        "events_per_second": totals.events as f64 / (wall - load.seconds).max(1e-9),
         "detections": totals.detections,
         "findings": totals.findings,
         "alerts": totals.alerts,

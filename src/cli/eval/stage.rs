@@ -65,7 +65,7 @@ struct Worked {
     lines: Run,
 }
 
-/// Evaluates the whole input.
+/// Evaluates the whole input. Calls `ready` before the first of it is read.
 ///
 /// # Errors
 /// When the input cannot be read or the output not be written.
@@ -74,6 +74,7 @@ pub fn evaluate<W: Write>(
     options: &Options,
     input: Box<dyn BufRead + Send>,
     writer: &mut Writer<W>,
+    ready: impl FnOnce(),
 ) -> io::Result<Totals> {
     let detection_lines = options.matches.then(|| DetectionLines::new(rules));
     let detection_lines = detection_lines.as_ref();
@@ -92,6 +93,7 @@ pub fn evaluate<W: Write>(
         }
         drop((intake, sender));
         let mut collector = Collector::new(rules, options, writer);
+        ready();
         for _ in 0..ahead {
             // It is heard while there is a worker.
             let _ = permit.send(());
@@ -456,7 +458,7 @@ correlation:
         let input = io::Cursor::new(text.to_owned().into_bytes());
         let mut out = Vec::new();
         let mut writer = Writer::new(&mut out);
-        let totals = evaluate(rules, options, Box::new(input), &mut writer).expect("evaluates");
+        let totals = evaluate(rules, options, Box::new(input), &mut writer, || ()).expect("evaluates");
         drop(writer);
         (String::from_utf8(out).expect("text"), totals)
     }
@@ -560,10 +562,11 @@ correlation:
             let options = options(threads, true, false);
             let input = io::BufReader::new(broken(&text));
             let mut kept = Vec::new();
-            let done = evaluate(&rules, &options, Box::new(input), &mut Writer::new(&mut kept));
+            let mut writer = Writer::new(&mut kept);
+            let done = evaluate(&rules, &options, Box::new(input), &mut writer, || ());
             assert_eq!(done.expect_err("input ends").to_string(), "torn off");
             let input = Box::new(io::Cursor::new(text.clone().into_bytes()));
-            let done = evaluate(&rules, &options, input, &mut Writer::new(broken("")));
+            let done = evaluate(&rules, &options, input, &mut Writer::new(broken("")), || ());
             assert_eq!(done.expect_err("output ends").to_string(), "nobody reads");
         }
     }
