@@ -128,6 +128,48 @@ title: many
 correlation: {type: event_count, rules: [base], group-by: [User, a.b], timespan: 5m, condition: {gte: 2}}
 "#;
 
+/// Records of which each differs from some other in a field's name, a value's kind or where values end.
+const ALIKE: [&str; 11] = [
+    r#"{"product":"linux","k":"x"}"#,
+    r#"{"service":"linux","k":"x"}"#,
+    r#"{"product":"true","k":"x"}"#,
+    r#"{"product":true,"k":"x"}"#,
+    r#"{"product":["true"],"k":"x"}"#,
+    r#"{"product":"null","k":"x"}"#,
+    r#"{"product":null,"k":"x"}"#,
+    r#"{"product":"linux","service":"","k":"x"}"#,
+    r#"{"product":"lin","service":"ux","k":"x"}"#,
+    r#"{"product":"linux","service":"linux","k":"x"}"#,
+    r#"{"k":"x"}"#,
+];
+
+#[test]
+fn what_is_much_like_the_record_before_is_told_from_it() {
+    let sources = [
+        "product: linux",
+        "service: linux",
+        "product: 'true'",
+        "product: 'null'",
+        "product: lin",
+        "service: ux",
+    ];
+    let rules = sources.map(|source| {
+        format!("title: t\nlogsource: {{{source}}}\ndetection: {{s: {{k: x}}, condition: s}}")
+    });
+    let names: Vec<Arc<str>> = sources.iter().map(|name| (*name).into()).collect();
+    let (rules, _) = RuleSet::compile(names.iter().zip(rules.iter().map(String::as_str)));
+    let rules = Arc::new(rules);
+    for decoder in [with_tables(), Decoder::new(Format::Json, Vec::new())] {
+        let mut pair = Pair::new(&rules, decoder, true);
+        // Each behind each other, when all are known.
+        for (before, record) in ALIKE.iter().flat_map(|a| ALIKE.map(|b| (a, b))) {
+            pair.check(before.as_bytes());
+            pair.check(record.as_bytes());
+        }
+        assert!(pair.hits > 150 && pair.decoded <= 32, "{} {}", pair.hits, pair.decoded);
+    }
+}
+
 fn scalar() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => r#""(ab|a\\\\b|\\\\cmd.exe|x| -c |longer text|k|K|A|Ä|ä|é|\\u00e9|\\u0041|\\n|\\/|\\"|e|1|K|🔥|12){0,4}""#,

@@ -25,17 +25,26 @@ pub struct Reader {
     layout: Arc<Layout>,
     view: View,
     scratch: ScanScratch,
+    /// The fields of the record at hand that are in its signature.
+    signed: Vec<u32>,
     signature: Vec<u8>,
     kinds: Vec<SourceKind>,
     by_signature: HashMap<Box<[u8]>, u32, FixedState>,
-    /// The kind of the record before, which mostly comes again.
-    last: usize,
+    before: Before,
+}
+
+/// The record before that was known; mostly the next is like it.
+#[derive(Clone, Debug, Default)]
+struct Before {
+    kind: Option<usize>,
+    /// The fields of its signature, their kinds, and the ends of their values in `tokens`.
+    said: Vec<(u32, Kind, usize)>,
+    tokens: Vec<u8>,
 }
 
 /// What was learned of events of one signature.
 #[derive(Clone, Debug)]
 struct SourceKind {
-    signature: Box<[u8]>,
     /// What they are.
     source: EventSource,
     /// Fields to be found under another name as well.
@@ -47,9 +56,19 @@ struct SourceKind {
 struct Layout {
     fields: Vec<FieldPath>,
     number: HashMap<FieldPath, u32, FixedState>,
-    /// What is asked of a field for the signature, by its number.
-    asked: Box<[Option<Asked>]>,
+    /// What a field is for, by its number.
+    uses: Box<[Use]>,
+    asked: Box<[Asked]>,
     clock: Box<[u32]>,
+}
+
+/// What a field is for, besides for rules.
+#[derive(Clone, Copy, Debug, Default)]
+struct Use {
+    /// Whether it may say the time.
+    clock: bool,
+    /// What is asked of it for the signature: an index plus one, or 0.
+    asked: u16,
 }
 
 /// What tells events apart in one field.
@@ -154,10 +173,11 @@ impl Reader {
             layout: Arc::new(layout),
             view: View::default(),
             scratch: ScanScratch::default(),
+            signed: Vec::new(),
             signature: Vec::new(),
             kinds: Vec::new(),
             by_signature: HashMap::default(),
-            last: 0,
+            before: Before::default(),
         })
     }
 
@@ -175,16 +195,20 @@ impl Reader {
             return Read::Slow;
         }
         let facts = Facts { record, view: &self.view, raw: true };
-        if !self.layout.sign(facts, &mut self.signature) {
-            return Read::Slow;
-        }
-        let before = self.kinds.get(self.last);
-        if before.is_none_or(|kind| *kind.signature != *self.signature) {
-            let Some(kind) = self.by_signature.get(&*self.signature) else { return Read::Unknown };
-            self.last = *kind as usize;
-        }
-        let kind = self.last;
-        let time = self.layout.time(facts);
+        let says_time = self.layout.uses(facts, &mut self.signed);
+        let kind = match self.before.kind.filter(|_| self.before.is_like(facts, &self.signed)) {
+            Some(kind) => kind,
+            None => {
+                if !self.layout.sign(facts, &self.signed, &mut self.signature) {
+                    return Read::Slow;
+                }
+                let known = self.by_signature.get(&*self.signature);
+                let Some(kind) = known.map(|kind| *kind as usize) else { return Read::Unknown };
+                self.before.take(facts, &self.signed, kind);
+                kind
+            }
+        };
+        let time = if says_time { self.layout.time(facts) } else { None };
         for (from, to) in &self.kinds[kind].renames {
             if self.view.is_present(*from) && self.view.values(*from).next().is_none() {
                 return Read::Slow;
@@ -210,10 +234,38 @@ impl Reader {
         let renames = decoder.tables.renames(entries);
         let renames = renames.filter_map(|(from, to)| Some((number(from)?, number(to)?))).collect();
         let index = self.kinds.len() as u32;
-        let signature: Box<[u8]> = self.signature.as_slice().into();
-        self.by_signature.insert(signature.clone(), index);
-        self.kinds.push(SourceKind { signature, source: source.clone(), renames });
+        self.by_signature.insert(self.signature.as_slice().into(), index);
+        self.kinds.push(SourceKind { source: source.clone(), renames });
         true
+    }
+}
+
+impl Before {
+    /// Whether a record says the same in the same fields, which are those of its signature.
+    fn is_like(&self, facts: Facts<'_>, signed: &[u32]) -> bool {
+        let mut start = 0;
+        self.said.len() == signed.len()
+            && self.said.iter().all(|&(field, kind, end)| {
+                let token = &self.tokens[start..end];
+                start = end;
+                facts.view.single(field).is_some_and(|value| {
+                    let scalar = facts.view.scalars()[value];
+                    scalar.kind == kind && facts.token(scalar) == token
+                })
+            })
+    }
+
+    fn take(&mut self, facts: Facts<'_>, signed: &[u32], kind: usize) {
+        self.kind = Some(kind);
+        self.said.clear();
+        self.tokens.clear();
+        for &field in signed {
+            if let Some(value) = facts.view.single(field) {
+                let scalar = facts.view.scalars()[value];
+                self.tokens.extend_from_slice(facts.token(scalar));
+                self.said.push((field, scalar.kind, self.tokens.len()));
+            }
+        }
     }
 }
 
@@ -250,7 +302,7 @@ impl Layout {
         for field in shown {
             numbers.of(field);
         }
-        let clock = decoder.clock.fields().iter().map(|field| numbers.of(field)).collect();
+        let clock: Vec<u32> = decoder.clock.fields().iter().map(|f| numbers.of(f)).collect();
         let asked = Asked::of(decoder, &mut numbers);
         for (from, to) in decoder.tables.all_renames() {
             numbers.of(from);
@@ -262,20 +314,38 @@ impl Layout {
             return None;
         }
         let Numbers { fields, number } = numbers;
-        let mut by_number: Vec<Option<Asked>> = (0..fields.len()).map(|_| None).collect();
-        asked.into_iter().for_each(|(number, asked)| by_number[number as usize] = Some(asked));
-        Some(Self { fields, number, asked: by_number.into(), clock })
+        let mut uses = vec![Use::default(); fields.len()];
+        for (place, (number, _)) in (1..).zip(&asked) {
+            uses[*number as usize].asked = place;
+        }
+        for &field in &clock {
+            uses[field as usize].clock = true;
+        }
+        let asked = asked.into_values().collect();
+        Some(Self { fields, number, uses: uses.into(), asked, clock: clock.into() })
+    }
+
+    /// Whether some field may say the time, and in `signed` those that are in the signature.
+    fn uses(&self, facts: Facts<'_>, signed: &mut Vec<u32>) -> bool {
+        signed.clear();
+        let mut says_time = false;
+        for &field in facts.view.touched() {
+            let of_field = self.uses[field as usize];
+            says_time |= of_field.clock;
+            if of_field.asked != 0 {
+                signed.push(field);
+            }
+        }
+        says_time
     }
 
     /// Writes an event's signature; false when it has none that could be trusted.
-    fn sign(&self, facts: Facts<'_>, signature: &mut Vec<u8>) -> bool {
+    fn sign(&self, facts: Facts<'_>, signed: &[u32], signature: &mut Vec<u8>) -> bool {
         signature.clear();
-        let view = facts.view;
-        for &field in view.touched() {
-            let Some(asked) = &self.asked[field as usize] else { continue };
-            let mut values = view.values(field);
-            let (Some(value), None) = (values.next(), values.next()) else { return false };
-            let scalar = view.scalars()[value];
+        for &field in signed {
+            let asked = &self.asked[usize::from(self.uses[field as usize].asked) - 1];
+            let Some(value) = facts.view.single(field) else { return false };
+            let scalar = facts.view.scalars()[value];
             let plain = match scalar.kind {
                 Kind::Str => !facts.is_unusual(scalar),
                 kind => kind != Kind::Number,

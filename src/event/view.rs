@@ -46,6 +46,8 @@ struct Head {
     epoch: u32,
     first: u32,
     last: u32,
+    /// Whether a scalar was found before an array or an object.
+    scalar: bool,
 }
 
 /// The scalars of one record, and which fields they are.
@@ -89,7 +91,7 @@ impl View {
     pub fn touch(&mut self, field: u32) {
         let head = &mut self.heads[field as usize];
         if head.epoch != self.epoch {
-            *head = Head { epoch: self.epoch, first: NONE, last: NONE };
+            *head = Head { epoch: self.epoch, first: NONE, last: NONE, scalar: false };
             self.touched.push(field);
         }
     }
@@ -108,7 +110,7 @@ impl View {
         self.push(kind, start, end);
         let head = &mut self.heads[field as usize];
         if head.epoch != self.epoch {
-            *head = Head { epoch: self.epoch, first: at, last: at };
+            *head = Head { epoch: self.epoch, first: at, last: at, scalar: true };
             self.touched.push(field);
             return;
         }
@@ -155,6 +157,14 @@ impl View {
             at = self.scalars[here].next;
             Some(here)
         })
+    }
+
+    /// Where the value of a field stands that has one only, and not in an array.
+    #[inline]
+    pub fn single(&self, field: u32) -> Option<usize> {
+        let head = self.heads[field as usize];
+        let is_single = head.epoch == self.epoch && head.scalar && head.first == head.last;
+        is_single.then_some(head.first as usize)
     }
 
     /// Ends the values of fields: what is pushed from here on is what the record said.

@@ -52,11 +52,9 @@ impl Usage {
     /// Reads `/proc/self`.
     pub fn now() -> Self {
         // The first counts the threads that have ended too, the second is exact.
-        let cpu = ticked_seconds().unwrap_or_default().max(seconds_of_threads().unwrap_or_default());
-        Self {
-            cpu_seconds: cpu,
-            rss_peak_bytes: rss_peak_bytes().unwrap_or_default(),
-        }
+        let cpu =
+            ticked_seconds().unwrap_or_default().max(seconds_of_threads().unwrap_or_default());
+        Self { cpu_seconds: cpu, rss_peak_bytes: rss_peak_bytes().unwrap_or_default() }
     }
 }
 

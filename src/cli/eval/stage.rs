@@ -458,7 +458,8 @@ correlation:
         let input = io::Cursor::new(text.to_owned().into_bytes());
         let mut out = Vec::new();
         let mut writer = Writer::new(&mut out);
-        let totals = evaluate(rules, options, Box::new(input), &mut writer, || ()).expect("evaluates");
+        let totals =
+            evaluate(rules, options, Box::new(input), &mut writer, || ()).expect("evaluates");
         drop(writer);
         (String::from_utf8(out).expect("text"), totals)
     }
