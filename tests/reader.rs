@@ -154,10 +154,12 @@ fn what_is_much_like_the_record_before_is_told_from_it() {
         "service: ux",
     ];
     let rules = sources.map(|source| {
-        format!("title: t\nlogsource: {{{source}}}\ndetection: {{s: {{k: x}}, condition: s}}")
+        let title = source.replace([':', '\''], "");
+        format!("title: {title}\nlogsource: {{{source}}}\ndetection: {{s: {{k: x}}, condition: s}}")
     });
     let names: Vec<Arc<str>> = sources.iter().map(|name| (*name).into()).collect();
     let (rules, _) = RuleSet::compile(names.iter().zip(rules.iter().map(String::as_str)));
+    assert_eq!(rules.detections.len(), sources.len());
     let rules = Arc::new(rules);
     for decoder in [with_tables(), Decoder::new(Format::Json, Vec::new())] {
         let mut pair = Pair::new(&rules, decoder, true);

@@ -18,6 +18,10 @@ use crate::event::{EventSource, Facts, FieldPath, Kind, Scalar, Value, View};
 use crate::limits::{EVENT_BYTES_MAX, LOGSOURCE_NAME_BYTES_MAX, SIGNATURES_MAX};
 use crate::time::Timestamp;
 
+/// So much of what records said is kept, each of so many bytes at most.
+const HEARD_MAX: usize = 1024;
+const HEARD_BYTES_MAX: usize = 512;
+
 /// Reads the records of one source. One per worker; it keeps its buffers.
 #[derive(Clone, Debug)]
 pub struct Reader {
@@ -30,16 +34,19 @@ pub struct Reader {
     signature: Vec<u8>,
     kinds: Vec<SourceKind>,
     by_signature: HashMap<Box<[u8]>, u32, FixedState>,
-    before: Before,
+    heard: Heard,
 }
 
-/// The record before that was known; mostly the next is like it.
+/// What records said in the fields of their signatures, as it stands there: mostly the next says the same,
+/// and else what some other has said.
 #[derive(Clone, Debug, Default)]
-struct Before {
-    kind: Option<usize>,
-    /// The fields of its signature, their kinds, and the ends of their values in `tokens`.
-    said: Vec<(u32, Kind, usize)>,
-    tokens: Vec<u8>,
+struct Heard {
+    /// Of the record before that was known, and its kind.
+    last: Vec<u8>,
+    kind: Option<u32>,
+    kinds: HashMap<Box<[u8]>, u32, FixedState>,
+    /// Of the record at hand, unless it is like the one before.
+    now: Vec<u8>,
 }
 
 /// What was learned of events of one signature.
@@ -177,7 +184,7 @@ impl Reader {
             signature: Vec::new(),
             kinds: Vec::new(),
             by_signature: HashMap::default(),
-            before: Before::default(),
+            heard: Heard::default(),
         })
     }
 
@@ -196,16 +203,17 @@ impl Reader {
         }
         let facts = Facts { record, view: &self.view, raw: true };
         let says_time = self.layout.uses(facts, &mut self.signed);
-        let kind = match self.before.kind.filter(|_| self.before.is_like(facts, &self.signed)) {
-            Some(kind) => kind,
+        let kind = match self.heard.kind(facts, &self.signed) {
+            Some(kind) => kind as usize,
             None => {
                 if !self.layout.sign(facts, &self.signed, &mut self.signature) {
                     return Read::Slow;
                 }
-                let known = self.by_signature.get(&*self.signature);
-                let Some(kind) = known.map(|kind| *kind as usize) else { return Read::Unknown };
-                self.before.take(facts, &self.signed, kind);
-                kind
+                let Some(kind) = self.by_signature.get(&*self.signature) else {
+                    return Read::Unknown;
+                };
+                self.heard.note(*kind);
+                *kind as usize
             }
         };
         let time = if says_time { self.layout.time(facts) } else { None };
@@ -240,33 +248,56 @@ impl Reader {
     }
 }
 
-impl Before {
-    /// Whether a record says the same in the same fields, which are those of its signature.
-    fn is_like(&self, facts: Facts<'_>, signed: &[u32]) -> bool {
-        let mut start = 0;
-        self.said.len() == signed.len()
-            && self.said.iter().all(|&(field, kind, end)| {
-                let token = &self.tokens[start..end];
-                start = end;
-                facts.view.single(field).is_some_and(|value| {
-                    let scalar = facts.view.scalars()[value];
-                    scalar.kind == kind && facts.token(scalar) == token
-                })
-            })
+impl Heard {
+    /// The kind of the record at hand, if it is known from others; `signed` are the fields of its signature.
+    #[inline]
+    fn kind(&mut self, facts: Facts<'_>, signed: &[u32]) -> Option<u32> {
+        if self.is_last(facts, signed) {
+            return self.kind;
+        }
+        self.now.clear();
+        for &field in signed {
+            let scalar = facts.view.scalars()[facts.view.single(field)?];
+            self.now.extend_from_slice(&head(field, scalar));
+            self.now.extend_from_slice(facts.token(scalar));
+        }
+        let kind = *self.kinds.get(&*self.now)?;
+        std::mem::swap(&mut self.last, &mut self.now);
+        self.kind = Some(kind);
+        Some(kind)
     }
 
-    fn take(&mut self, facts: Facts<'_>, signed: &[u32], kind: usize) {
-        self.kind = Some(kind);
-        self.said.clear();
-        self.tokens.clear();
-        for &field in signed {
-            if let Some(value) = facts.view.single(field) {
-                let scalar = facts.view.scalars()[value];
-                self.tokens.extend_from_slice(facts.token(scalar));
-                self.said.push((field, scalar.kind, self.tokens.len()));
-            }
-        }
+    #[inline]
+    fn is_last(&self, facts: Facts<'_>, signed: &[u32]) -> bool {
+        let mut rest = &*self.last;
+        let is_next = |field: &u32| {
+            let scalar = facts.view.single(*field).map(|value| facts.view.scalars()[value])?;
+            rest = rest.strip_prefix(&head(*field, scalar))?;
+            rest = rest.strip_prefix(facts.token(scalar))?;
+            Some(())
+        };
+        self.kind.is_some() && signed.iter().try_for_each(is_next).is_some() && rest.is_empty()
     }
+
+    /// Notes the kind of the record that was asked for and not known.
+    fn note(&mut self, kind: u32) {
+        if self.now.len() > HEARD_BYTES_MAX {
+            return;
+        }
+        if self.kinds.len() >= HEARD_MAX {
+            self.kinds.clear();
+        }
+        self.kinds.insert(self.now.as_slice().into(), kind);
+    }
+}
+
+/// What stands before a value in what was heard.
+#[inline]
+fn head(field: u32, scalar: Scalar) -> [u8; 12] {
+    let mut head = [0; 12];
+    let numbers = [field, scalar.kind as u32, scalar.end - scalar.start];
+    head.as_chunks_mut::<4>().0.iter_mut().zip(numbers).for_each(|(to, n)| *to = n.to_le_bytes());
+    head
 }
 
 /// Without the line end. A byte order mark is out of the ordinary.
