@@ -309,9 +309,9 @@ fn shutdown_and_drop_leave_no_thread_even_with_waiting_requests() {
             broker.shutdown()
         }
         // The system lists a thread for a moment after it was joined, so the end is waited for;
-        // a thread nobody waits for sits in its fetch for far longer than the second below.
+        // a thread nobody waits for sits in its fetch for far longer than the time below.
         until("no thread is left", || threads_of(&port).is_empty().then_some(()));
-        assert!(began.elapsed() < Duration::from_secs(1), "took {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(5), "took {:?}", began.elapsed());
         assert!(TcpStream::connect(&bootstrap).is_err());
         drop(idle);
     }
