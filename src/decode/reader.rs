@@ -257,9 +257,7 @@ impl Heard {
         }
         self.now.clear();
         for &field in signed {
-            let scalar = facts.view.scalars()[facts.view.single(field)?];
-            self.now.extend_from_slice(&head(field, scalar));
-            self.now.extend_from_slice(facts.token(scalar));
+            put_whole(&mut self.now, field, facts, facts.view.single(field)?);
         }
         let kind = *self.kinds.get(&*self.now)?;
         std::mem::swap(&mut self.last, &mut self.now);
@@ -271,7 +269,7 @@ impl Heard {
     fn is_last(&self, facts: Facts<'_>, signed: &[u32]) -> bool {
         let mut rest = &*self.last;
         let is_next = |field: &u32| {
-            let scalar = facts.view.single(*field).map(|value| facts.view.scalars()[value])?;
+            let scalar = facts.view.single(*field)?;
             rest = rest.strip_prefix(&head(*field, scalar))?;
             rest = rest.strip_prefix(facts.token(scalar))?;
             Some(())
@@ -289,15 +287,6 @@ impl Heard {
         }
         self.kinds.insert(self.now.as_slice().into(), kind);
     }
-}
-
-/// What stands before a value in what was heard.
-#[inline]
-fn head(field: u32, scalar: Scalar) -> [u8; 12] {
-    let mut head = [0; 12];
-    let numbers = [field, scalar.kind as u32, scalar.end - scalar.start];
-    head.as_chunks_mut::<4>().0.iter_mut().zip(numbers).for_each(|(to, n)| *to = n.to_le_bytes());
-    head
 }
 
 /// Without the line end. A byte order mark is out of the ordinary.
@@ -375,8 +364,7 @@ impl Layout {
         signature.clear();
         for &field in signed {
             let asked = &self.asked[usize::from(self.uses[field as usize].asked) - 1];
-            let Some(value) = facts.view.single(field) else { return false };
-            let scalar = facts.view.scalars()[value];
+            let Some(scalar) = facts.view.single(field) else { return false };
             let plain = match scalar.kind {
                 Kind::Str => !facts.is_unusual(scalar),
                 kind => kind != Kind::Number,
@@ -445,9 +433,7 @@ impl Asked {
     /// Adds what a value says, if it says anything.
     fn sign(&self, field: u32, facts: Facts<'_>, scalar: Scalar, signature: &mut Vec<u8>) {
         if self.any {
-            let token = facts.token(scalar);
-            put(signature, [field, scalar.kind as u32, token.len() as u32]);
-            return signature.extend_from_slice(token);
+            return put_whole(signature, field, facts, scalar);
         }
         let is_escaped =
             scalar.kind == Kind::Str && memchr::memchr(b'\\', facts.token(scalar)).is_some();
@@ -465,11 +451,27 @@ impl Asked {
         let held =
             self.tests.iter().zip(0..).fold(0, |held, (t, n)| held | u32::from(holds(t)) << n);
         if whole != 0 || held != 0 {
-            put(signature, [field, whole, held]);
+            signature.extend_from_slice(&bytes_of([field, whole, held]));
         }
     }
 }
 
-fn put(signature: &mut Vec<u8>, numbers: [u32; 3]) {
-    numbers.iter().for_each(|n| signature.extend_from_slice(&n.to_le_bytes()));
+/// Adds all that a value says.
+#[inline]
+fn put_whole(to: &mut Vec<u8>, field: u32, facts: Facts<'_>, scalar: Scalar) {
+    to.extend_from_slice(&head(field, scalar));
+    to.extend_from_slice(facts.token(scalar));
+}
+
+/// What stands before a value's bytes: its field, kind and length.
+#[inline]
+fn head(field: u32, scalar: Scalar) -> [u8; 12] {
+    bytes_of([field, scalar.kind as u32, scalar.end - scalar.start])
+}
+
+#[inline]
+fn bytes_of(numbers: [u32; 3]) -> [u8; 12] {
+    let mut bytes = [0; 12];
+    bytes.as_chunks_mut::<4>().0.iter_mut().zip(numbers).for_each(|(to, n)| *to = n.to_le_bytes());
+    bytes
 }

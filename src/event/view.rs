@@ -159,12 +159,12 @@ impl View {
         })
     }
 
-    /// Where the value of a field stands that has one only, and not in an array.
+    /// The value of a field that has one only, and not in an array.
     #[inline]
-    pub fn single(&self, field: u32) -> Option<usize> {
+    pub fn single(&self, field: u32) -> Option<Scalar> {
         let head = self.heads[field as usize];
         let is_single = head.epoch == self.epoch && head.scalar && head.first == head.last;
-        is_single.then_some(head.first as usize)
+        is_single.then(|| self.scalars[head.first as usize])
     }
 
     /// Ends the values of fields: what is pushed from here on is what the record said.

@@ -137,7 +137,11 @@ pub fn run(mut args: Args) -> anyhow::Result<u8> {
     let stdout = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let mut writer = output::Writer::new(stdout);
     let mut load = Load::default();
-    let ready = || load = Load::until_now(&clock);
+    let ready = || {
+        if args.stats {
+            load = Load::until_now(&clock);
+        }
+    };
     let totals = match stage::evaluate(&loaded.rules, &options, input, &mut writer, ready) {
         // `watchfire eval … | head` ends when head has enough.
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(super::FINE),
