@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek};
+use std::ops::Sub;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -36,15 +37,30 @@ pub enum Contender {
     SimdJson,
 }
 
+/// Seconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seconds {
+    /// Of processors, user and system.
+    pub cpu: f64,
+    /// On the clock.
+    pub wall: f64,
+}
+
+impl Sub for Seconds {
+    type Output = Self;
+
+    fn sub(self, less: Self) -> Self {
+        Self { cpu: self.cpu - less.cpu, wall: self.wall - less.wall }
+    }
+}
+
 /// What one run used.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Used {
-    /// User and system time, seconds.
-    pub cpu: f64,
-    /// Seconds on the clock.
-    pub wall: f64,
-    /// Which of both were for loading rules, if it says.
-    pub load: Option<(f64, f64)>,
+    /// The whole process.
+    pub whole: Seconds,
+    /// What of that was until rules were loaded, if it says.
+    pub load: Option<Seconds>,
     /// Most memory at once, bytes.
     pub rss: u64,
     /// Lines written.
@@ -167,16 +183,18 @@ impl Contenders {
         let began = Instant::now();
         let child = command.stdout(out.try_clone()?).stderr(errors.try_clone()?).spawn()?;
         let used = child.wait4()?;
-        let wall = began.elapsed().as_secs_f64();
+        let wall = began.elapsed();
         let mut said = String::new();
         errors.rewind()?;
         errors.read_to_string(&mut said)?;
         ensure!(used.status.success(), "{}: {said}", used.status);
         out.rewind()?;
-        let cpu = (used.rusage.utime + used.rusage.stime).as_secs_f64();
+        let cpu = used.rusage.utime + used.rusage.stime;
+        let whole = Seconds { cpu: cpu.as_secs_f64(), wall: wall.as_secs_f64() };
         let stats = stats(&said).unwrap_or_default();
         let load = stats["load_cpu_seconds"].as_f64().zip(stats["load_seconds"].as_f64());
-        Ok(Used { cpu, wall, load, rss: used.rusage.maxrss, lines: count_lines(&mut out)? })
+        let load = load.map(|(cpu, wall)| Seconds { cpu, wall });
+        Ok(Used { whole, load, rss: used.rusage.maxrss, lines: count_lines(&mut out)? })
     }
 }
 

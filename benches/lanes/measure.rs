@@ -1,14 +1,14 @@
 //! One lane: every contender in turn, round after round, and the medians.
 //!
-//! What counts is the work on events, net of starting and of loading rules. Watchfire says itself what
-//! it had used when its rules were loaded; for the others a run over the events is followed by one over
-//! an empty file, and the difference counts. Contenders alternate within a round, so that a slow minute
-//! of the machine hits all of them.
+//! What counts is the work on events, net of starting, loading rules and ending: a run over the events is
+//! followed by one over an empty file, and the difference counts. Watchfire says itself what it had used
+//! when its rules were loaded, which is not the same in two runs, so of it the difference behind that
+//! counts. Contenders alternate within a round, so that a slow minute of the machine hits all of them.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 
-use crate::contender::{Contender, Contenders, Mode, Used, count_lines};
+use crate::contender::{Contender, Contenders, Mode, Seconds, count_lines};
 use crate::data::Events;
 use crate::report::{Cell, Figure};
 
@@ -63,12 +63,13 @@ fn cell(
 /// What one run used.
 #[derive(Clone, Copy)]
 pub struct Run {
-    whole: Used,
-    /// What of that was not for the events: processor time, and time on the clock.
-    load: (f64, f64),
+    events: Seconds,
+    load: Seconds,
+    rss: u64,
+    lines: u64,
 }
 
-/// Runs a contender over the events, and without them if it does not say what loading took.
+/// Runs a contender over the events, and without them.
 pub fn run(
     contenders: &Contenders,
     who: Contender,
@@ -77,31 +78,29 @@ pub fn run(
 ) -> anyhow::Result<Run> {
     // Whoever has to wait for the disk would be charged for it: the file is in memory for all of them.
     count_lines(&mut File::open(&events.path)?)?;
-    let whole = contenders.run(who, mode, events, false)?;
-    let load = match whole.load {
-        Some(load) => load,
-        None => {
-            let empty = contenders.run(who, mode, events, true)?;
-            (empty.cpu, empty.wall)
-        }
+    let full = contenders.run(who, mode, events, false)?;
+    let empty = contenders.run(who, mode, events, true)?;
+    let (events, load) = match full.load.zip(empty.load) {
+        Some((load, without)) => ((full.whole - load) - (empty.whole - without), load),
+        None => (full.whole - empty.whole, empty.whole),
     };
-    Ok(Run { whole, load })
+    Ok(Run { events, load, rss: full.rss, lines: full.lines })
 }
 
 /// The medians of several runs.
 pub fn figure(runs: &[Run], events: u64) -> Figure {
     let per_event = |seconds: f64| seconds * 1e9 / events as f64;
-    let mut cpu: Vec<f64> = runs.iter().map(|r| per_event(r.whole.cpu - r.load.0)).collect();
-    let wall = runs.iter().map(|r| per_event(r.whole.wall - r.load.1));
-    let matches: Vec<u64> = runs.iter().map(|r| r.whole.lines).collect();
+    let mut cpu: Vec<f64> = runs.iter().map(|r| per_event(r.events.cpu)).collect();
+    let wall = runs.iter().map(|r| per_event(r.events.wall));
+    let matches: Vec<u64> = runs.iter().map(|r| r.lines).collect();
     cpu.sort_by(f64::total_cmp);
     Figure {
         cpu_ns: median(cpu.iter().copied()),
         cpu_ns_least: cpu[0],
         cpu_ns_most: cpu[cpu.len() - 1],
         wall_ns: median(wall),
-        load_seconds: median(runs.iter().map(|r| r.load.0)),
-        rss_bytes: median(runs.iter().map(|r| r.whole.rss as f64)) as u64,
+        load_seconds: median(runs.iter().map(|r| r.load.cpu)),
+        rss_bytes: median(runs.iter().map(|r| r.rss as f64)) as u64,
         matches: matches[0],
         steady: matches.iter().all(|n| *n == matches[0]),
     }
