@@ -32,6 +32,20 @@ const PLAIN: &[&str] = &[
 ];
 /// Keys that may make an object one for the slow way.
 const ODD: &[&str] = &["x y", "Event", "winlog.a", "a.b", "b.c", "a.b.c"];
+/// Keys that are fields, parts of them, rivals of each other, or differ late.
+const ALIKE: &[&str] = &[
+    "a",
+    "b",
+    "a.b",
+    "b.c",
+    "CommandLine",
+    "an_unknown_key_of_some_length_a",
+    "an_unknown_key_of_some_length_b",
+    "a_rather_long_key_that_goes_on",
+    "an_unknown_key_that_is_longer_than_others",
+    "x y",
+    "Event",
+];
 const FIELDS: &[&str] = &[
     "a",
     "b",
@@ -109,6 +123,33 @@ fn object_of(value: impl Strategy<Value = String>) -> impl Strategy<Value = Stri
 fn out_of_the_ordinary(text: &str) -> bool {
     let times = |key: &str| text.matches(&format!("\"{key}\"")).count();
     ODD.iter().any(|key| times(key) > 0) || PLAIN.iter().any(|key| times(key) > 1)
+}
+
+/// Objects of few keys, so that many go a part of the way that others went.
+fn like_others() -> impl Strategy<Value = String> {
+    let members = |value: BoxedStrategy<String>| {
+        let member = (prop::sample::select(ALIKE), value);
+        prop::collection::vec(member, 0..5).prop_map(|members| {
+            let members = members.iter().map(|(key, value)| format!("\"{key}\":{value}"));
+            format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+        })
+    };
+    let scalar = prop_oneof![Just("1".to_owned()), Just("\"x\"".to_owned())].boxed();
+    let inner = prop_oneof![4 => scalar.clone(), 1 => members(scalar)].boxed();
+    members(inner)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn objects_are_read_alike_behind_others(texts in prop::collection::vec(like_others(), 2..30)) {
+        let mut used = Oracle::new(FIELDS);
+        for text in texts.iter().chain(&texts) {
+            let taken = used.check(text.as_bytes());
+            prop_assert_eq!(taken, Oracle::new(FIELDS).check(text.as_bytes()), "{}", text);
+        }
+    }
 }
 
 proptest! {

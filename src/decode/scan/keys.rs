@@ -5,6 +5,7 @@
 //! for in the same way. So each field adds, at every object on its way, a leaf and a way.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::event::FieldPath;
 
@@ -16,6 +17,9 @@ pub(super) const ROOT: u32 = 0;
 
 /// The key must be read the slow way; stands in the place of a way.
 pub(super) const STOP: u32 = u32::MAX - 1;
+
+/// The next identity; none has the first.
+static IDENTITIES: AtomicU64 = AtomicU64::new(1);
 
 /// Any odd number with well mixed bits: 2^64 over the golden ratio.
 const MIX: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -44,13 +48,15 @@ impl Words {
     /// Of a key of an object, from `start` in `text`.
     #[inline(always)]
     pub fn new(text: &[u8], start: usize, length: usize, object: u32) -> Self {
-        let bytes = match text.get(start..).and_then(|rest| rest.first_chunk()) {
-            Some(bytes) => u128::from_le_bytes(*bytes),
-            None => near_the_end(text, start),
-        };
         // Keys and objects are fewer than 2^32.
         let tag = length as u64 | u64::from(object) << 32;
-        Self { start: bytes & MASKS[length.min(16)], tag }
+        Self { start: sixteen(text, start) & MASKS[length.min(16)], tag }
+    }
+
+    /// The first sixteen bytes; zeros are behind a shorter key.
+    #[inline(always)]
+    pub fn start(self) -> u128 {
+        self.start
     }
 
     #[inline(always)]
@@ -66,6 +72,15 @@ impl Words {
     fn hash(self) -> u64 {
         let (head, next) = (self.start as u64, (self.start >> 64) as u64);
         (head ^ next.rotate_left(23)).wrapping_add(self.tag).wrapping_mul(MIX)
+    }
+}
+
+/// Sixteen bytes from `start`, with zeros behind the end.
+#[inline(always)]
+pub(super) fn sixteen(text: &[u8], start: usize) -> u128 {
+    match text.get(start..).and_then(|rest| rest.first_chunk()) {
+        Some(bytes) => u128::from_le_bytes(*bytes),
+        None => near_the_end(text, start),
     }
 }
 
@@ -99,6 +114,8 @@ pub(super) struct Keys {
     /// A bit for the last six bits of the first byte of each prefix.
     starts: u64,
     fields: usize,
+    objects: u32,
+    identity: u64,
 }
 
 impl Keys {
@@ -127,6 +144,8 @@ impl Keys {
             prefixes: stop_prefixes.iter().map(|name| (*name).into()).collect(),
             starts: stop_prefixes.iter().fold(0, |all, name| all | starts(name)),
             fields: fields.len(),
+            objects: tree.objects + 1,
+            identity: IDENTITIES.fetch_add(1, Ordering::Relaxed),
         };
         (0..all.keys.len()).for_each(|key| all.place(key));
         all
@@ -143,6 +162,16 @@ impl Keys {
     /// How many fields there are.
     pub fn fields(&self) -> usize {
         self.fields
+    }
+
+    /// How many objects there are, that at the top being the first.
+    pub fn objects(&self) -> u32 {
+        self.objects
+    }
+
+    /// What no others have but copies of these.
+    pub fn identity(&self) -> u64 {
+        self.identity
     }
 
     /// How many keys there are.
@@ -162,6 +191,11 @@ impl Keys {
             }
             slot = (slot + 1) & (self.slots.len() - 1);
         }
+    }
+
+    /// Of a flat key with dots, the key of its first segment.
+    pub fn rival(&self, key: u32) -> u32 {
+        self.keys[key as usize].rival
     }
 
     /// Whether a key at the top starts so that the slow way must read it.

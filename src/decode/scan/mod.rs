@@ -12,6 +12,7 @@
 
 mod index;
 mod keys;
+mod order;
 mod simd;
 mod walk;
 
@@ -22,6 +23,7 @@ pub use simd::SimdPath;
 
 use index::Index;
 use keys::Keys;
+use order::Order;
 use simd::Dispatch;
 use walk::{Seen, Walk};
 
@@ -42,6 +44,7 @@ pub struct Scanner {
 pub struct ScanScratch {
     index: Index,
     seen: Vec<Seen>,
+    order: Order,
     objects: u32,
 }
 
@@ -77,7 +80,7 @@ impl Scanner {
             return false;
         }
         view.begin(self.keys.fields());
-        let ScanScratch { index, seen, objects } = scratch;
+        let ScanScratch { index, seen, order, objects } = scratch;
         index.begin(record.len(), view);
         if !self.dispatch.index(record, index, view) || !index.is_utf8(record, view) {
             return false;
@@ -87,8 +90,11 @@ impl Scanner {
             seen.resize(self.keys.len(), Seen::default());
             *objects = 0;
         }
+        order.begin(self.keys.identity(), self.keys.objects());
         let (places, marks) = (&index.places[..index.count], &index.marks[..]);
         let (keys, keeps_all) = (&self.keys, self.keeps_all);
-        Walk { keys, keeps_all, record, places, marks, view, seen, objects }.record().is_some()
+        Walk { keys, keeps_all, record, places, marks, view, seen, order, objects }
+            .record()
+            .is_some()
     }
 }

@@ -4,6 +4,7 @@
 //! pass has found where they end.
 
 use super::keys::{Keys, NONE, ROOT, STOP, Words};
+use super::order::{NO_ROLE, Order, Role};
 use crate::event::{Kind, View};
 
 /// Containers in each other that are gone into; serde_json takes 127.
@@ -38,6 +39,7 @@ pub(super) struct Walk<'w> {
     pub marks: &'w [u8],
     pub view: &'w mut View,
     pub seen: &'w mut [Seen],
+    pub order: &'w mut Order,
     /// How many objects were read, ever.
     pub objects: &'w mut u32,
 }
@@ -49,14 +51,19 @@ struct At {
     place: usize,
 }
 
-/// What a value is part of: the field whose value it is, and the object that it is if it is one.
+/// An object being read.
 #[derive(Clone, Copy)]
-struct Role {
-    field: u32,
-    object: u32,
+struct Object {
+    /// Which of those that lead to fields, if it does.
+    number: u32,
+    /// How many were read up to it.
+    instance: u32,
+    /// The way that its keys went so far.
+    step: u32,
 }
 
-const NO_ROLE: Role = Role { field: NONE, object: NONE };
+/// In the place of an object: the slow way has to read the record.
+const REFUSED: Role = Role { field: NONE, object: STOP };
 
 impl Walk<'_> {
     /// Reads the whole record.
@@ -93,18 +100,19 @@ impl Walk<'_> {
     }
 
     /// Reads an object from behind its bracket.
-    fn object(&mut self, mut at: At, object: u32, depth: u32) -> Option<At> {
+    fn object(&mut self, mut at: At, number: u32, depth: u32) -> Option<At> {
         *self.objects += 1;
-        let instance = *self.objects;
+        let step = self.order.first(number);
+        let mut object = Object { number, instance: *self.objects, step };
         match self.solid(&mut at.byte)? {
             b'}' => return Some(At { byte: at.byte + 1, place: at.place + 1 }),
             b'"' => {}
             _ => return None,
         }
         loop {
-            at = self.texts(at, object, instance)?;
+            at = self.texts(at, &mut object)?;
             let end = self.place(at.place + 1)?;
-            let role = self.key_apart(at.byte + 1, end, object, instance);
+            let role = self.key(at.byte + 1, end, &mut object);
             if role.object == STOP {
                 return None;
             }
@@ -123,19 +131,21 @@ impl Walk<'_> {
     /// Reads the members from the key at hand on that are strings, written without whitespace and not
     /// the last: what most members are. Apart from [`Walk::object`] for the same reason.
     #[inline(never)]
-    fn texts(&mut self, mut at: At, object: u32, instance: u32) -> Option<At> {
+    fn texts(&mut self, mut at: At, object: &mut Object) -> Option<At> {
+        let mut reading = *object;
         while let Some([_, close, start, end]) = self.places.get(at.place..)?.first_chunk() {
             let (close, start, end) = (*close as usize, *start as usize, *end as usize);
             if !self.has(close, b"\":\"") || !self.has(end, b"\",\"") {
                 break;
             }
-            let role = self.key(at.byte + 1, close, object, instance);
+            let role = self.key(at.byte + 1, close, &mut reading);
             if role.object == STOP {
                 return None;
             }
             self.push(role.field, Kind::Str, start + 1, end);
             at = At { byte: end + 2, place: at.place + 4 };
         }
+        *object = reading;
         Some(at)
     }
 
@@ -190,36 +200,48 @@ impl Walk<'_> {
         }
     }
 
-    /// What a key of an object begins; [`STOP`] for an object means to stop.
+    /// What a key of an object begins, or [`REFUSED`].
     #[inline(always)]
-    fn key(&mut self, start: usize, end: usize, object: u32, instance: u32) -> Role {
-        const REFUSED: Role = Role { field: NONE, object: STOP };
+    fn key(&mut self, start: usize, end: usize, object: &mut Object) -> Role {
+        let found = self.order.follow(object.step, self.record, start, end - start);
+        let (step, role) = found.unwrap_or_else(|| self.other_key(start, end, *object));
+        object.step = step;
+        role
+    }
+
+    /// The same for a key that is not the one that came there last, and the step to it.
+    #[inline(never)]
+    fn other_key(&mut self, start: usize, end: usize, object: Object) -> (u32, Role) {
         let length = end - start;
+        if let Some(found) = self.order.follow_any(object.step, self.record, start, length) {
+            return found;
+        }
+        for key in self.order.way(object.step) {
+            mark(self.keys, self.seen, key, object.instance);
+        }
+        match self.new_key(start, length, object) {
+            Some(key) => (self.order.add(object.step, self.record, (start, length), key), key.1),
+            None => (object.step, REFUSED),
+        }
+    }
+
+    /// The number of a key, if it is known, and what it begins. Those before it are marked.
+    fn new_key(&mut self, start: usize, length: usize, object: Object) -> Option<(u32, Role)> {
+        let Object { number: object, instance, .. } = object;
         let words = Words::new(self.record, start, length, object);
         let found = if object == NONE { None } else { self.keys.find(words, self.record, start) };
         let Some((number, key)) = found else {
             let stops = object == ROOT && self.keys.stops(words, self.record, start);
-            return if stops || !self.is_plain(start, length) { REFUSED } else { NO_ROLE };
+            return (!stops && self.is_plain(start, length)).then_some((NONE, NO_ROLE));
         };
-        let seen = &mut self.seen[number];
-        if key.way == STOP || seen.key == instance || seen.rival == instance {
-            return REFUSED;
+        let seen = self.seen[number];
+        let is_rival = key.rival != NONE && self.seen[key.rival as usize].key == instance;
+        if key.way == STOP || seen.key == instance || seen.rival == instance || is_rival {
+            return None;
         }
-        seen.key = instance;
-        if key.rival != NONE {
-            let way = &mut self.seen[key.rival as usize];
-            if way.key == instance {
-                return REFUSED;
-            }
-            way.rival = instance;
-        }
-        Role { field: key.field, object: key.way }
-    }
-
-    /// The same, apart from [`Walk::object`], which so keeps what it needs in registers.
-    #[inline(never)]
-    fn key_apart(&mut self, start: usize, end: usize, object: u32, instance: u32) -> Role {
-        self.key(start, end, object, instance)
+        let number = number as u32;
+        mark(self.keys, self.seen, number, instance);
+        Some((number, Role { field: key.field, object: key.way }))
     }
 
     /// Whether a key is not empty and has neither spaces nor escapes.
@@ -285,6 +307,14 @@ impl Walk<'_> {
     fn literal(&self, at: usize, word: &[u8]) -> Option<usize> {
         let end = at + word.len();
         (self.record.get(at..end)? == word).then_some(end)
+    }
+}
+
+/// Notes that an object has a key.
+fn mark(keys: &Keys, seen: &mut [Seen], key: u32, instance: u32) {
+    seen[key as usize].key = instance;
+    if let Some(rival) = seen.get_mut(keys.rival(key) as usize) {
+        rival.rival = instance;
     }
 }
 
