@@ -15,11 +15,18 @@ const BUCKET_LITERALS: usize = 8;
 const PASS_LITERALS: usize = BUCKETS * BUCKET_LITERALS;
 
 /// A few literals.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Few {
-    tables: Tables,
-    buckets: [Bucket; BUCKETS],
+    /// Of each pass.
+    tables: Box<[Tables]>,
+    buckets: Box<[[Bucket; BUCKETS]]>,
 }
+
+/// Passes that are made together: their tables are as many as vector registers hold.
+const TOGETHER: usize = 3;
+
+/// Bytes of a text for which that pays.
+const LONG: usize = 128;
 
 /// Literals that are looked at together. Most positions are found for nothing, so their windows stand
 /// side by side: all are compared at once.
@@ -43,8 +50,8 @@ struct Told {
 impl Few {
     /// Takes those literals that are few enough, the shorter ones first, since probing for them costs
     /// more. They come in classes, the longest first.
-    pub fn take(classes: &mut [Vec<Draft<'_>>], path: Option<VectorPath>) -> Vec<Self> {
-        let Some(path) = path else { return Vec::new() };
+    pub fn take(classes: &mut [Vec<Draft<'_>>], path: Option<VectorPath>) -> Self {
+        let Some(path) = path else { return Self::default() };
         let room = if path.is_exact() { LITERALS_MAX } else { MISTAKEN_LITERALS_MAX };
         let mut taken = Vec::new();
         for class in classes.iter_mut().rev() {
@@ -57,16 +64,14 @@ impl Few {
         // Those in one bucket should look alike.
         told.sort_by_key(|told| told.window().0.swap_bytes());
         let passes = told.len().div_ceil(PASS_LITERALS).max(1);
-        told.chunks(told.len().div_ceil(passes).max(1)).map(|pass| Self::new(path, pass)).collect()
+        let passes = told.chunks(told.len().div_ceil(passes).max(1)).map(|told| pass(path, told));
+        let (tables, buckets): (Vec<_>, Vec<_>) = passes.unzip();
+        Self { tables: tables.into(), buckets: buckets.into() }
     }
 
-    fn new(path: VectorPath, told: &[Told]) -> Self {
-        let size = told.len().div_ceil(BUCKETS).max(1);
-        let windows = told.iter().enumerate().map(|(at, told)| (told.window_bytes(), at / size));
-        let tables = Tables::new(path, windows);
-        let mut parts = told.chunks(size);
-        let buckets = std::array::from_fn(|_| Bucket::new(parts.next().unwrap_or_default()));
-        Self { tables, buckets }
+    /// How often a text is gone over.
+    pub fn passes(&self) -> usize {
+        self.tables.len()
     }
 
     /// See [`Grams::search`](super::grams::Grams::search).
@@ -77,15 +82,31 @@ impl Few {
         (start, end): (usize, usize),
         found: &mut impl FnMut(u32, usize) -> bool,
     ) -> bool {
-        self.tables.search(buffer, (start, end), &mut |at, buckets| {
-            self.confirm(buffer, (start, end), (at, buckets), found)
-        })
+        let text = (start, end);
+        let mut number = 0;
+        let size = if end - start < LONG { 1 } else { TOGETHER };
+        for tables in self.tables.chunks(size) {
+            let mut found = |pass: usize, at, buckets| {
+                self.confirm(&self.buckets[number + pass], buffer, text, (at, buckets), found)
+            };
+            if match tables {
+                [a] => Tables::search([a], buffer, text, &mut found),
+                [a, b] => Tables::search([a, b], buffer, text, &mut found),
+                [a, b, c] => Tables::search([a, b, c], buffer, text, &mut found),
+                _ => false,
+            } {
+                return true;
+            }
+            number += tables.len();
+        }
+        false
     }
 
     /// Looks closer at a position.
     #[inline(never)]
     fn confirm(
         &self,
+        all: &[Bucket; BUCKETS],
         buffer: &[u8],
         (start, end): (usize, usize),
         (at, mut buckets): (usize, u8),
@@ -95,7 +116,7 @@ impl Few {
             return false;
         };
         while buckets != 0 {
-            let bucket = &self.buckets[buckets.trailing_zeros() as usize];
+            let bucket = &all[buckets.trailing_zeros() as usize];
             buckets &= buckets - 1;
             let mut told_by = bucket.told_by(window);
             while told_by != 0 {
@@ -112,6 +133,15 @@ impl Few {
         }
         false
     }
+}
+
+/// What tells literals, and where they stand.
+fn pass(path: VectorPath, told: &[Told]) -> (Tables, [Bucket; BUCKETS]) {
+    let size = told.len().div_ceil(BUCKETS).max(1);
+    let windows = told.iter().enumerate().map(|(at, told)| (told.window_bytes(), at / size));
+    let mut parts = told.chunks(size);
+    let buckets = std::array::from_fn(|_| Bucket::new(parts.next().unwrap_or_default()));
+    (Tables::new(path, windows), buckets)
 }
 
 impl Bucket {

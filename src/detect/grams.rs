@@ -34,7 +34,7 @@ const LONG_FEW: usize = 256;
 /// Literals to search for, each with the number by which it is reported.
 #[derive(Clone, Debug, Default)]
 pub struct Grams {
-    few: Vec<Few>,
+    few: Few,
     tiers: Vec<Tier>,
     short: Vec<Short>,
 }
@@ -303,7 +303,7 @@ impl Grams {
 
     /// Whether it takes more than two passes in vector instructions.
     pub fn is_costly(&self) -> bool {
-        !self.tiers.is_empty() || !self.short.is_empty() || self.few.len() > 2
+        !self.tiers.is_empty() || !self.short.is_empty() || self.few.passes() > 2
     }
 
     /// Calls `found` with the number and place of each literal in `buffer[start..end]`, until
@@ -316,7 +316,7 @@ impl Grams {
         end: usize,
         found: &mut impl FnMut(u32, usize) -> bool,
     ) -> bool {
-        self.few.iter().any(|few| few.search(buffer, (start, end), found))
+        self.few.search(buffer, (start, end), found)
             || self.tiers.iter().any(|tier| match tier.way {
                 Way::Six => tier.search::<6, 4>(buffer, start, end, found),
                 Way::Four => tier.search::<4, 2>(buffer, start, end, found),

@@ -102,50 +102,56 @@ impl Tables {
     }
 
     /// Calls `found` with each position of `buffer[start..end]` at which a window of some buckets, one
-    /// bit each, may begin, until it answers true; whether it did. [`VECTOR_PAD`] bytes behind `end`
-    /// must be there.
+    /// bit each, of one of the tables may begin, until it answers true; whether it did. It is told the
+    /// number of the table first. [`VECTOR_PAD`] bytes behind `end` must be there.
     #[inline]
-    pub fn search(
-        &self,
+    pub fn search<const N: usize>(
+        all: [&Self; N],
         buffer: &[u8],
         (start, end): (usize, usize),
-        found: &mut impl FnMut(usize, u8) -> bool,
+        found: &mut impl FnMut(usize, usize, u8) -> bool,
     ) -> bool {
-        match self.path {
+        match all.first().map(|tables| tables.path) {
             // SAFETY: `new` found that the machine has what the function needs.
             #[cfg(target_arch = "x86_64")]
-            VectorPath::Avx512 => unsafe { x86::avx512(self, buffer, (start, end), found) },
-            // SAFETY: as above.
+            Some(VectorPath::Avx512) => unsafe { x86::avx512(all, buffer, (start, end), found) },
             #[cfg(target_arch = "x86_64")]
-            VectorPath::Avx2 => unsafe { x86::avx2(self, buffer, (start, end), found) },
+            Some(VectorPath::Avx2) => all.iter().enumerate().any(|(number, tables)| {
+                let mut found = |at, buckets| found(number, at, buckets);
+                // SAFETY: as above.
+                unsafe { x86::avx2(tables, buffer, (start, end), &mut found) }
+            }),
+            None => false,
         }
     }
 }
 
-/// Goes over a text by blocks. `look` gives the buckets of each position of one, and which of them are
-/// not empty.
+/// Goes over a text by blocks. `look` gives for each table the buckets of each position of one, and
+/// which of them are not empty.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn walk(
+fn walk<const N: usize>(
     buffer: &[u8],
     (start, end): (usize, usize),
-    found: &mut impl FnMut(usize, u8) -> bool,
-    look: impl Fn(&[u8; VECTOR_PAD], &mut [u8; BLOCK]) -> u64,
+    found: &mut impl FnMut(usize, usize, u8) -> bool,
+    look: impl Fn(&[u8; VECTOR_PAD], &mut [[u8; BLOCK]; N]) -> [u64; N],
 ) -> bool {
-    let mut buckets = [0; BLOCK];
+    let mut buckets = [[0; BLOCK]; N];
     let mut at = start;
     while at < end
         && let Some(bytes) = buffer[at..].first_chunk()
     {
-        let mut places = look(bytes, &mut buckets);
-        if end - at < BLOCK {
-            places &= (1 << (end - at)) - 1;
-        }
-        while places != 0 {
-            let place = places.trailing_zeros() as usize;
-            places &= places - 1;
-            if found(at + place, buckets[place]) {
-                return true;
+        let places = look(bytes, &mut buckets);
+        for (number, mut places) in places.into_iter().enumerate() {
+            if end - at < BLOCK {
+                places &= (1 << (end - at)) - 1;
+            }
+            while places != 0 {
+                let place = places.trailing_zeros() as usize;
+                places &= places - 1;
+                if found(number, at + place, buckets[number][place]) {
+                    return true;
+                }
             }
         }
         at += BLOCK;
@@ -160,34 +166,40 @@ mod x86 {
     use super::{BLOCK, Tables, VECTOR_PAD, WINDOW, walk};
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,bmi1,bmi2")]
-    pub(super) fn avx512(
-        tables: &Tables,
+    pub(super) fn avx512<const N: usize>(
+        all: [&Tables; N],
         buffer: &[u8],
         text: (usize, usize),
-        found: &mut impl FnMut(usize, u8) -> bool,
+        found: &mut impl FnMut(usize, usize, u8) -> bool,
     ) -> bool {
         // SAFETY: 64 bytes are read, which is what each half of a table has.
         let load = |half: &[u8; 64]| unsafe { _mm512_loadu_si512(half.as_ptr().cast()) };
         // Written out, as what stands in a closure that others call is compiled without the vectors.
-        let table = |place: usize| {
-            let (halves, _) = tables.bytes[place].as_chunks::<64>();
-            (load(&halves[0]), load(&halves[1]))
-        };
-        let tables = [table(0), table(1), table(2), table(3)];
+        let mut tables = [[(_mm512_setzero_si512(), _mm512_setzero_si512()); WINDOW]; N];
+        for (table, from) in tables.iter_mut().zip(all) {
+            for (table, bytes) in table.iter_mut().zip(&from.bytes) {
+                let (halves, _) = bytes.as_chunks::<64>();
+                *table = (load(&halves[0]), load(&halves[1]));
+            }
+        }
         walk(buffer, text, found, |bytes, buckets| {
-            let of = |place: usize| {
-                let (lower, upper) = tables[place];
-                // SAFETY: 64 bytes from there are in the array, which has 68.
-                let bytes = unsafe { _mm512_loadu_si512(bytes.as_ptr().add(place).cast()) };
-                _mm512_permutex2var_epi8(lower, bytes, upper)
-            };
             const { assert!(BLOCK + WINDOW <= VECTOR_PAD) };
-            let first = _mm512_and_si512(of(0), of(1));
-            let all = _mm512_and_si512(first, _mm512_and_si512(of(2), of(3)));
-            let places = _mm512_test_epi8_mask(all, all);
-            if places != 0 {
-                // SAFETY: the array is as long as the vector.
-                unsafe { _mm512_storeu_si512(buckets.as_mut_ptr().cast(), all) };
+            // SAFETY: 64 bytes from there are in the array, which has 68.
+            let from = |place| unsafe { _mm512_loadu_si512(bytes.as_ptr().add(place).cast()) };
+            let bytes = [from(0), from(1), from(2), from(3)];
+            let mut places = [0; N];
+            for number in 0..N {
+                let of = |place: usize| {
+                    let (lower, upper) = tables[number][place];
+                    _mm512_permutex2var_epi8(lower, bytes[place], upper)
+                };
+                let first = _mm512_and_si512(of(0), of(1));
+                let all = _mm512_and_si512(first, _mm512_and_si512(of(2), of(3)));
+                places[number] = _mm512_test_epi8_mask(all, all);
+                if places[number] != 0 {
+                    // SAFETY: the array is as long as the vector.
+                    unsafe { _mm512_storeu_si512(buckets[number].as_mut_ptr().cast(), all) };
+                }
             }
             places
         })
@@ -210,7 +222,8 @@ mod x86 {
         };
         let tables = [table(0), table(1), table(2), table(3)];
         let low_half = _mm256_set1_epi8(15);
-        walk(buffer, text, found, |bytes, buckets| {
+        let mut found = |_, at, buckets| found(at, buckets);
+        walk(buffer, text, &mut found, |bytes, [buckets]| {
             let mut places = 0;
             for half in 0..2 {
                 let of = |place: usize| {
@@ -229,7 +242,7 @@ mod x86 {
                 // SAFETY: 32 bytes from 0 or 32 are in the array, which has 64.
                 unsafe { _mm256_storeu_si256(buckets.as_mut_ptr().add(32 * half).cast(), all) };
             }
-            places
+            [places]
         })
     }
 }
@@ -238,30 +251,50 @@ mod x86 {
 mod tests {
     use super::*;
 
+    /// What a search finds: the table, the position, the buckets. Positions of one table come in order.
+    fn found<const N: usize>(
+        all: [&Tables; N],
+        buffer: &[u8],
+        text: (usize, usize),
+    ) -> Vec<(usize, usize, u8)> {
+        let mut found = Vec::new();
+        let stopped = Tables::search(all, buffer, text, &mut |table, at, buckets| {
+            found.push((table, at, buckets));
+            false
+        });
+        let first = Tables::search(all, buffer, text, &mut |_, _, _| true);
+        assert_eq!((stopped, first), (false, !found.is_empty()));
+        found.sort_by_key(|(table, ..)| *table);
+        assert!(found.is_sorted());
+        found
+    }
+
     proptest::proptest! {
         #[test]
         fn every_window_is_seen_where_it_begins(
             windows in proptest::collection::vec("[abcé]{1,2}[a-z]{0,2}", 1..40),
-            text in "[abcdé]{0,150}",
+            text in "[abcdé]{0,250}",
         ) {
             let mut buffer = b"ab".to_vec();
             buffer.extend_from_slice(text.as_bytes());
-            let (start, end) = (2, buffer.len());
+            let text = (2, buffer.len());
             buffer.extend_from_slice(&[b'a'; VECTOR_PAD]);
             let windows = windows.iter().map(|w| &w.as_bytes()[..w.len().min(WINDOW)]);
             let windows: Vec<(&[u8], usize)> = windows.zip((0..BUCKETS).cycle()).collect();
+            let of = |table| windows.iter().skip(table).step_by(3).copied();
             for path in VectorPath::available() {
-                let tables = Tables::new(path, windows.iter().copied());
-                let mut seen = Vec::new();
-                let stopped = tables.search(&buffer, (start, end), &mut |at, buckets| {
-                    seen.push((at, buckets));
-                    false
+                let tables: [Tables; 3] = std::array::from_fn(|table| Tables::new(path, of(table)));
+                let [a, b, c] = tables.each_ref();
+                let seen = found([a, b, c], &buffer, text);
+                proptest::prop_assert_eq!(&seen[seen.partition_point(|s| s.0 < 2)..], {
+                    let alone = found([c], &buffer, text);
+                    alone.into_iter().map(|(_, at, buckets)| (2, at, buckets)).collect::<Vec<_>>()
                 });
-                proptest::prop_assert!(!stopped && seen.is_sorted_by_key(|(at, _)| *at));
-                proptest::prop_assert!(seen.iter().all(|(at, _)| (start..end).contains(at)));
-                for (at, (window, bucket)) in (start..end).flat_map(|at| windows.iter().map(move |w| (at, w))) {
-                    if buffer[at..].starts_with(window) {
-                        let there = seen.iter().any(|(a, b)| *a == at && b >> bucket & 1 == 1);
+                proptest::prop_assert_eq!(&seen[..seen.partition_point(|s| s.0 < 2)], found([a, b], &buffer, text));
+                proptest::prop_assert!(seen.iter().all(|(_, at, _)| (text.0..text.1).contains(at)));
+                for (at, table) in (text.0..text.1).flat_map(|at| (0..3).map(move |table| (at, table))) {
+                    for (window, bucket) in of(table).filter(|(w, _)| buffer[at..].starts_with(w)) {
+                        let there = seen.iter().any(|s| (s.0, s.1) == (table, at) && s.2 >> bucket & 1 == 1);
                         proptest::prop_assert!(there, "{path:?} {at} {window:?}");
                     }
                 }
