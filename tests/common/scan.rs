@@ -25,6 +25,13 @@ impl Oracle {
         Self { scanners: scanners.collect(), fields }
     }
 
+    /// Forgets the records before.
+    pub fn forget(&mut self) {
+        for (.., view, scratch) in &mut self.scanners {
+            (*view, *scratch) = Default::default();
+        }
+    }
+
     /// Whether the record goes the fast way. If it does, what the view says is what serde_json says.
     ///
     /// # Panics
