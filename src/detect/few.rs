@@ -14,6 +14,12 @@ const BUCKET_LITERALS: usize = 8;
 /// Literals in one pass.
 const PASS_LITERALS: usize = BUCKETS * BUCKET_LITERALS;
 
+/// Passes that are made at once: their tables are as many as vector registers hold.
+const PASSES_AT_ONCE: usize = 3;
+
+/// Bytes of a text for which that pays.
+const LONG: usize = 128;
+
 /// A few literals.
 #[derive(Clone, Debug, Default)]
 pub struct Few {
@@ -21,12 +27,6 @@ pub struct Few {
     tables: Box<[Tables]>,
     buckets: Box<[[Bucket; BUCKETS]]>,
 }
-
-/// Passes that are made together: their tables are as many as vector registers hold.
-const TOGETHER: usize = 3;
-
-/// Bytes of a text for which that pays.
-const LONG: usize = 128;
 
 /// Literals that are looked at together. Most positions are found for nothing, so their windows stand
 /// side by side: all are compared at once.
@@ -83,56 +83,50 @@ impl Few {
         found: &mut impl FnMut(u32, usize) -> bool,
     ) -> bool {
         let text = (start, end);
-        let mut number = 0;
-        let size = if end - start < LONG { 1 } else { TOGETHER };
-        for tables in self.tables.chunks(size) {
-            let mut found = |pass: usize, at, buckets| {
-                self.confirm(&self.buckets[number + pass], buffer, text, (at, buckets), found)
-            };
-            if match tables {
+        let at_once = if end - start < LONG { 1 } else { PASSES_AT_ONCE };
+        let mut passes = self.tables.chunks(at_once).zip(self.buckets.chunks(at_once));
+        passes.any(|(tables, all)| {
+            let mut found =
+                |pass: usize, at, told| confirm(&all[pass], buffer, text, (at, told), found);
+            match tables {
                 [a] => Tables::search([a], buffer, text, &mut found),
                 [a, b] => Tables::search([a, b], buffer, text, &mut found),
                 [a, b, c] => Tables::search([a, b, c], buffer, text, &mut found),
                 _ => false,
-            } {
+            }
+        })
+    }
+}
+
+/// Looks closer at a position.
+#[inline(never)]
+fn confirm(
+    all: &[Bucket; BUCKETS],
+    buffer: &[u8],
+    (start, end): (usize, usize),
+    (at, mut buckets): (usize, u8),
+    found: &mut impl FnMut(u32, usize) -> bool,
+) -> bool {
+    let Some(window) = buffer[at..].first_chunk().map(|b| u32::from_le_bytes(*b)) else {
+        return false;
+    };
+    while buckets != 0 {
+        let bucket = &all[buckets.trailing_zeros() as usize];
+        buckets &= buckets - 1;
+        let mut told_by = bucket.told_by(window);
+        while told_by != 0 {
+            let told = &bucket.literals[told_by.trailing_zeros() as usize];
+            told_by &= told_by - 1;
+            let Some(from) = at.checked_sub(told.offset).filter(|from| *from >= start) else {
+                continue;
+            };
+            let to = from + told.literal.len();
+            if to <= end && buffer[from..to] == *told.literal && found(told.number, from) {
                 return true;
             }
-            number += tables.len();
         }
-        false
     }
-
-    /// Looks closer at a position.
-    #[inline(never)]
-    fn confirm(
-        &self,
-        all: &[Bucket; BUCKETS],
-        buffer: &[u8],
-        (start, end): (usize, usize),
-        (at, mut buckets): (usize, u8),
-        found: &mut impl FnMut(u32, usize) -> bool,
-    ) -> bool {
-        let Some(window) = buffer[at..].first_chunk().map(|b| u32::from_le_bytes(*b)) else {
-            return false;
-        };
-        while buckets != 0 {
-            let bucket = &all[buckets.trailing_zeros() as usize];
-            buckets &= buckets - 1;
-            let mut told_by = bucket.told_by(window);
-            while told_by != 0 {
-                let told = &bucket.literals[told_by.trailing_zeros() as usize];
-                told_by &= told_by - 1;
-                let Some(from) = at.checked_sub(told.offset).filter(|from| *from >= start) else {
-                    continue;
-                };
-                let to = from + told.literal.len();
-                if to <= end && buffer[from..to] == *told.literal && found(told.number, from) {
-                    return true;
-                }
-            }
-        }
-        false
-    }
+    false
 }
 
 /// What tells literals, and where they stand.

@@ -3,8 +3,8 @@
 //!
 //! 1. `index` reads 64 bytes at a time: where quotes and brackets stand, what is escaped, and the
 //!    lower-cased copy. `simd` holds its vector forms, chosen once when a scanner is made.
-//! 2. `walk` goes over the bytes outside of strings, which are all checked, and asks `keys` which
-//!    fields they begin.
+//! 2. `walk` goes over the bytes outside of strings, which are all checked, and asks `order` what a key
+//!    begins: most came in the same place before. Of those that did not, `keys` knows it.
 //!
 //! The border: the scanner knows no Sigma and no Windows, and words no error. Whatever is malformed or
 //! only out of the ordinary is left to the slow way, which decides; so a scanner may refuse a good

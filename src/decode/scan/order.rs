@@ -142,8 +142,8 @@ impl Order {
         way.map(|step| step.key).filter(|key| *key != NONE)
     }
 
-    /// Adds the key at `start` in `text` behind a step, with what it begins and its number; the step to it.
-    /// There, marks of the keys on the way have to be complete: it may be one that has no way.
+    /// Adds the key at `start` in `text` behind a step, with its number and what it begins; the step to it.
+    /// That may be one that nothing leads from or to, so who comes here has noted the keys before.
     pub fn add(
         &mut self,
         step: u32,

@@ -129,7 +129,8 @@ impl Walk<'_> {
     }
 
     /// Reads the members from the key at hand on that are strings, written without whitespace and not
-    /// the last: what most members are. Apart from [`Walk::object`] for the same reason.
+    /// the last: what most members are. Apart from [`Walk::object`], which so keeps what it needs in
+    /// registers.
     #[inline(never)]
     fn texts(&mut self, mut at: At, object: &mut Object) -> Option<At> {
         let mut reading = *object;
