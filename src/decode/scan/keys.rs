@@ -69,7 +69,7 @@ impl Words {
     }
 
     #[inline(always)]
-    fn hash(self) -> u64 {
+    pub fn hash(self) -> u64 {
         let (head, next) = (self.start as u64, (self.start >> 64) as u64);
         (head ^ next.rotate_left(23)).wrapping_add(self.tag).wrapping_mul(MIX)
     }

@@ -9,12 +9,14 @@ use super::keys::{NONE, Words, sixteen};
 /// Behind a key that the tree has no room for.
 const LOST: u32 = u32::MAX;
 
-/// Steps of all ways, of 64 bytes each. When there are so many, all are forgotten.
+/// Steps to keys on all ways, of 64 bytes each. When there are so many, all are forgotten.
 const STEPS_MAX: usize = 1 << 14;
 
-/// Different keys behind the same ones. When there are so many, no more of them are found, for they seem to
-/// be made up.
-const SIBLINGS_MAX: usize = 128;
+/// Places to look for a step at: a power of two, so that most are empty.
+const SLOTS: usize = STEPS_MAX * 4;
+
+/// Places that are looked at. Who makes keys that all belong in one place gains nothing.
+const LOOKS_MAX: usize = 16;
 
 /// Bytes of a key: its first sixteen and its last.
 const LENGTH_MAX: usize = 32;
@@ -45,10 +47,6 @@ struct Kin {
     /// The last sixteen bytes of a key that has more.
     end: u128,
     parent: u32,
-    /// Another step behind the same parent.
-    sibling: u32,
-    /// One that is behind it.
-    child: u32,
     /// The number of the key among those that are looked for, if it is one.
     key: u32,
 }
@@ -59,6 +57,8 @@ struct Kin {
 pub(super) struct Order {
     steps: Vec<Step>,
     kin: Vec<Kin>,
+    /// Open addressing: a step by its key and its parent, or 0, which has none.
+    slots: Vec<u32>,
     /// Whose keys they are, and how many objects those have.
     keys: u64,
     objects: u32,
@@ -67,18 +67,18 @@ pub(super) struct Order {
 impl Order {
     /// Forgets everything when there is no more room, or keys of another identity are looked for.
     pub fn begin(&mut self, keys: u64, objects: u32) {
-        if self.keys == keys && self.steps.len() < STEPS_MAX {
+        if self.keys == keys && self.has_room() {
             return;
         }
-        *self = Self { keys, objects, ..Self::default() };
-        for _ in 0..=objects {
-            self.push(Step { start: 0, length: 0, next: NONE, role: NO_ROLE }, NONE, NONE, 0);
-        }
+        *self = Self { keys, objects, slots: vec![0; SLOTS], ..Self::default() };
+        let step = Step { start: 0, length: 0, next: NONE, role: NO_ROLE };
+        self.steps.resize(objects as usize + 1, step);
+        self.kin.resize(objects as usize + 1, Kin { end: 0, parent: NONE, key: NONE });
     }
 
-    fn push(&mut self, step: Step, parent: u32, key: u32, end: u128) {
-        self.steps.push(step);
-        self.kin.push(Kin { end, parent, sibling: NONE, child: NONE, key });
+    /// Whether there is room for one more step.
+    fn has_room(&self) -> bool {
+        self.steps.len() <= self.objects as usize + STEPS_MAX
     }
 
     /// The step before the first key of an object.
@@ -107,10 +107,14 @@ impl Order {
         start: usize,
         length: usize,
     ) -> Option<(u32, Role)> {
-        let goes = |to| Some((to, self.goes_to(to, text, start, length)?));
-        let found = self.behind(step).find_map(goes)?;
-        self.steps[step as usize].next = found.0;
-        Some(found)
+        let found = slots(step, text, start, length).find_map(|slot| match self.slots.get(slot) {
+            None | Some(0) => Some(None),
+            Some(to) if self.kin[*to as usize].parent != step => None,
+            Some(to) => self.goes_to(*to, text, start, length).map(|role| Some((*to, role))),
+        });
+        let (to, role) = found??;
+        self.steps[step as usize].next = to;
+        Some((to, role))
     }
 
     #[inline(always)]
@@ -125,14 +129,6 @@ impl Order {
     #[inline(never)]
     fn ends(&self, step: u32, text: &[u8], end: usize) -> bool {
         self.kin[step as usize].end == sixteen(text, end - 16)
-    }
-
-    /// The steps behind a step.
-    fn behind(&self, step: u32) -> impl Iterator<Item = u32> {
-        let kin = |step: u32| self.kin.get(step as usize);
-        let there = |step: u32| (step != NONE).then_some(step);
-        let first = kin(step).and_then(|kin| there(kin.child));
-        std::iter::successors(first, move |step| there(kin(*step)?.sibling))
     }
 
     /// The numbers of the keys on the way to a step.
@@ -151,23 +147,26 @@ impl Order {
         (start, length): (usize, usize),
         (key, role): (u32, Role),
     ) -> u32 {
-        if step == LOST || self.steps.len() >= STEPS_MAX || length > LENGTH_MAX {
+        if step == LOST || !self.has_room() || length > LENGTH_MAX {
             return LOST;
         }
+        let mut free = slots(step, text, start, length).filter(|slot| self.slots[*slot] == 0);
+        let Some(slot) = free.next() else { return LOST };
         let to = self.steps.len() as u32;
         let end = if length > 16 { sixteen(text, start + length - 16) } else { 0 };
         let bytes = Words::new(text, start, length, 0).start();
-        self.push(Step { start: bytes, length: length as u32, next: NONE, role }, step, key, end);
-        // What came often is likely to have come early: it stays in front.
-        match self.behind(step).enumerate().last() {
-            Some((number, last)) if number + 1 < SIBLINGS_MAX => {
-                self.kin[last as usize].sibling = to
-            }
-            _ => self.kin[step as usize].child = to,
-        }
+        self.steps.push(Step { start: bytes, length: length as u32, next: NONE, role });
+        self.kin.push(Kin { end, parent: step, key });
+        self.slots[slot] = to;
         self.steps[step as usize].next = to;
         to
     }
+}
+
+/// Where to look for the step to a key behind a step, one place after the other.
+fn slots(step: u32, text: &[u8], start: usize, length: usize) -> impl Iterator<Item = usize> {
+    let first = Words::new(text, start, length, step).hash() >> (64 - SLOTS.trailing_zeros());
+    (0..LOOKS_MAX).map(move |look| (first as usize + look) % SLOTS)
 }
 
 #[cfg(test)]
@@ -189,10 +188,33 @@ mod tests {
             };
             assert!(scan("") && !scan(",\"wanted\":3") && scan(""), "{number}");
             let order = &scratch.order;
-            assert!(order.steps.len() <= STEPS_MAX && order.behind(0).count() <= SIBLINGS_MAX);
+            assert!(order.steps.len() <= STEPS_MAX + 2);
             forgotten += usize::from(order.steps.len() < steps);
             steps = order.steps.len();
         }
         assert!(forgotten > 1 || cfg!(miri), "{forgotten}");
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "it takes a million hashes to find such keys")]
+    fn keys_that_belong_in_one_place_are_looked_for_in_few() {
+        let scanner = Scanner::new(&[FieldPath::new("wanted")], &[], &[]);
+        let (mut view, mut scratch) = (View::default(), ScanScratch::default());
+        let mut places = std::collections::HashMap::<usize, Vec<String>>::new();
+        let crowded = (0..).find_map(|number| {
+            let key = format!("k{number:07}");
+            let place = slots(0, key.as_bytes(), 0, 8).next()?;
+            let there = places.entry(place).or_default();
+            there.push(key);
+            (there.len() > 2 * LOOKS_MAX).then(|| there.clone())
+        });
+        for key in crowded.iter().flatten().chain(crowded.iter().flatten()) {
+            let mut scan = |last: &str| {
+                let record = format!("{{\"{key}\":1,\"wanted\":2{last}}}");
+                scanner.scan(record.as_bytes(), &mut view, &mut scratch) && view.is_present(0)
+            };
+            assert!(scan("") && !scan(",\"wanted\":3"), "{key}");
+        }
+        assert_eq!(scratch.order.slots.iter().filter(|step| **step != 0).count(), 2 * LOOKS_MAX);
     }
 }
