@@ -24,16 +24,21 @@ impl Bar {
     pub fn passed(&self) -> bool {
         self.reached.is_some_and(|value| value >= self.least)
     }
+
+    /// What, and how far it went.
+    pub fn told(&self) -> String {
+        let Self { what, least, .. } = self;
+        match self.reached {
+            Some(value) => format!("{what}: {value:.2}, at least {least}"),
+            None => format!("{what}: not measured, at least {least}"),
+        }
+    }
 }
 
 impl fmt::Display for Bar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = if self.passed() { "PASS" } else { "FAIL" };
-        write!(f, "{verdict} {}: ", self.what)?;
-        match self.reached {
-            Some(value) => write!(f, "{value:.2}, at least {}", self.least),
-            None => write!(f, "not measured, at least {}", self.least),
-        }
+        write!(f, "{verdict} {}", self.told())
     }
 }
 

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 
-use crate::chart;
 use crate::contender::Mode;
 use crate::report::{Cell, Report, thousands};
+use crate::{bars, chart};
 
 const BEGIN: &str = "<!-- figures: cargo bench --bench lanes -- --docs -->\n";
 const END: &str = "<!-- end of figures -->\n";
@@ -27,8 +27,20 @@ pub fn write(report: &Report) -> anyhow::Result<()> {
         page += "![Time per event by number of rules](charts/growth.svg)\n\n";
     }
     page += &report.markdown();
+    page += &missed(report);
     replace(&root.join("docs/benchmarks.md"), &page)?;
     replace(&root.join("README.md"), &(lanes("docs/charts") + &summary(report)))
+}
+
+/// The bars that were not reached.
+fn missed(report: &Report) -> String {
+    let bars = bars::judge(report);
+    let missed = bars.iter().filter(|bar| !bar.passed());
+    let missed: String = missed.map(|bar| format!("- {}\n", bar.told())).collect();
+    match missed.as_str() {
+        "" => "\nAll [bars](#the-bars) were reached.\n".into(),
+        missed => format!("\nOf the [bars](#the-bars) this run missed:\n\n{missed}"),
+    }
 }
 
 fn replace(path: &Path, figures: &str) -> anyhow::Result<()> {
