@@ -60,6 +60,8 @@ struct Object {
     instance: u32,
     /// The way that its keys went so far.
     step: u32,
+    /// Whether those are noted in `seen`: from the first on that is new.
+    noted: bool,
 }
 
 /// In the place of an object: the slow way has to read the record.
@@ -103,7 +105,7 @@ impl Walk<'_> {
     fn object(&mut self, mut at: At, number: u32, depth: u32) -> Option<At> {
         *self.objects += 1;
         let step = self.order.first(number);
-        let mut object = Object { number, instance: *self.objects, step };
+        let mut object = Object { number, instance: *self.objects, step, noted: false };
         match self.solid(&mut at.byte)? {
             b'}' => return Some(At { byte: at.byte + 1, place: at.place + 1 }),
             b'"' => {}
@@ -204,29 +206,35 @@ impl Walk<'_> {
     /// What a key of an object begins, or [`REFUSED`].
     #[inline(always)]
     fn key(&mut self, start: usize, end: usize, object: &mut Object) -> Role {
-        let found = self.order.follow(object.step, self.record, start, end - start);
-        let (step, role) = found.unwrap_or_else(|| self.other_key(start, end, *object));
-        object.step = step;
+        if let Some((step, role)) = self.order.follow(object.step, self.record, start, end - start)
+        {
+            object.step = step;
+            return role;
+        }
+        let role;
+        (*object, role) = self.other_key(start, end, *object);
         role
     }
 
-    /// The same for a key that is not the one that came there last, and the step to it.
+    /// The same for a key that is not the one that came there last, and how the object goes on.
     #[inline(never)]
-    fn other_key(&mut self, start: usize, end: usize, object: Object) -> (u32, Role) {
+    fn other_key(&mut self, start: usize, end: usize, object: Object) -> (Object, Role) {
         let length = end - start;
-        if let Some(found) = self.order.follow_any(object.step, self.record, start, length) {
-            return found;
+        if let Some((step, role)) = self.order.follow_any(object.step, self.record, start, length) {
+            return (Object { step, ..object }, role);
         }
-        for key in self.order.way(object.step) {
-            mark(self.keys, self.seen, key, object.instance);
+        if !object.noted {
+            // Once: behind a new key all are new.
+            for key in self.order.way(object.step) {
+                mark(self.keys, self.seen, key, object.instance);
+            }
         }
-        match self.new_key(start, length, object) {
-            Some(key) => (self.order.add(object.step, self.record, (start, length), key), key.1),
-            None => (object.step, REFUSED),
-        }
+        let Some(key) = self.new_key(start, length, object) else { return (object, REFUSED) };
+        let step = self.order.add(object.step, self.record, (start, length), key);
+        (Object { step, noted: true, ..object }, key.1)
     }
 
-    /// The number of a key, if it is known, and what it begins. Those before it are marked.
+    /// The number of a key, if it is known, and what it begins. Those before it are noted.
     fn new_key(&mut self, start: usize, length: usize, object: Object) -> Option<(u32, Role)> {
         let Object { number: object, instance, .. } = object;
         let words = Words::new(self.record, start, length, object);
