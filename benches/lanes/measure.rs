@@ -60,7 +60,7 @@ fn cell(
     })
 }
 
-/// What one run used.
+/// What one run used, beside one over nothing.
 #[derive(Clone, Copy)]
 pub struct Run {
     events: Seconds,

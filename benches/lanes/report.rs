@@ -51,7 +51,7 @@ pub struct Cell {
     pub simd_json: Option<Figure>,
 }
 
-/// What one contender used: medians, net of loading.
+/// What one contender used: medians, net of starting, loading and ending.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Figure {
     /// User and system time per event.
@@ -60,7 +60,7 @@ pub struct Figure {
     pub cpu_ns_most: f64,
     /// Time on the clock per event.
     pub wall_ns: f64,
-    /// User and system time of a run without events.
+    /// User and system time until rules were loaded; of who does not say, of a run over nothing.
     pub load_seconds: f64,
     /// Most memory at once.
     pub rss_bytes: u64,

@@ -14,7 +14,7 @@ const BUCKET_LITERALS: usize = 8;
 /// Literals in one pass.
 const PASS_LITERALS: usize = BUCKETS * BUCKET_LITERALS;
 
-/// Passes that are made at once: their tables are as many as vector registers hold.
+/// Passes that are made at once with AVX-512: their tables are as many as vector registers hold.
 const PASSES_AT_ONCE: usize = 3;
 
 /// Bytes of a text for which that pays.
@@ -69,7 +69,7 @@ impl Few {
         Self { tables: tables.into(), buckets: buckets.into() }
     }
 
-    /// How often a text is gone over.
+    /// How many passes there are.
     pub fn passes(&self) -> usize {
         self.tables.len()
     }

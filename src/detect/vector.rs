@@ -39,10 +39,15 @@ impl VectorPath {
         #[cfg(target_arch = "x86_64")]
         {
             let mut paths = Vec::new();
-            if is_x86_feature_detected!("avx512bw") && is_x86_feature_detected!("avx512vbmi") {
+            let counts_bits = is_x86_feature_detected!("bmi1") && is_x86_feature_detected!("bmi2");
+            if counts_bits
+                && is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vbmi")
+            {
                 paths.push(Self::Avx512);
             }
-            if is_x86_feature_detected!("avx2") {
+            if counts_bits && is_x86_feature_detected!("avx2") {
                 paths.push(Self::Avx2);
             }
             paths

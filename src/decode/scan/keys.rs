@@ -70,9 +70,20 @@ impl Words {
 
     #[inline(always)]
     pub fn hash(self) -> u64 {
-        let (head, next) = (self.start as u64, (self.start >> 64) as u64);
-        (head ^ next.rotate_left(23)).wrapping_add(self.tag).wrapping_mul(MIX)
+        mixed(folded(self.start).wrapping_add(self.tag))
     }
+}
+
+/// Sixteen bytes in eight.
+#[inline(always)]
+pub(super) fn folded(bytes: u128) -> u64 {
+    bytes as u64 ^ ((bytes >> 64) as u64).rotate_left(23)
+}
+
+/// A hash whose upper bits count.
+#[inline(always)]
+pub(super) fn mixed(word: u64) -> u64 {
+    word.wrapping_mul(MIX)
 }
 
 /// Sixteen bytes from `start`, with zeros behind the end.

@@ -4,15 +4,16 @@
 //! The keys of an object are a way through a tree. What was found out of a key holds for whoever goes the same
 //! way: which field it begins, that it is written plainly, and that none before it begins the same.
 
-use super::keys::{NONE, Words, sixteen};
+use super::keys::{NONE, Words, folded, mixed, sixteen};
 
 /// Behind a key that the tree has no room for.
 const LOST: u32 = u32::MAX;
 
-/// Steps to keys on all ways, of 64 bytes each. When there are so many, all are forgotten.
+/// Steps to keys on all ways, of 64 bytes each. When there are so many, all are forgotten before
+/// the next record.
 const STEPS_MAX: usize = 1 << 14;
 
-/// Places to look for a step at: a power of two, so that most are empty.
+/// Places to look for a step at, most of them empty: a power of two.
 const SLOTS: usize = STEPS_MAX * 4;
 
 /// Places that are looked at. Who makes keys that all belong in one place gains nothing.
@@ -107,6 +108,9 @@ impl Order {
         start: usize,
         length: usize,
     ) -> Option<(u32, Role)> {
+        if step == LOST {
+            return None;
+        }
         let found = slots(step, text, start, length).find_map(|slot| match self.slots.get(slot) {
             None | Some(0) => Some(None),
             Some(to) if self.kin[*to as usize].parent != step => None,
@@ -165,7 +169,12 @@ impl Order {
 
 /// Where to look for the step to a key behind a step, one place after the other.
 fn slots(step: u32, text: &[u8], start: usize, length: usize) -> impl Iterator<Item = usize> {
-    let first = Words::new(text, start, length, step).hash() >> (64 - SLOTS.trailing_zeros());
+    let mut hash = Words::new(text, start, length, step).hash();
+    if length > 16 {
+        // Long names often differ only in how they end.
+        hash = mixed(hash ^ folded(sixteen(text, start + length - 16)));
+    }
+    let first = hash >> (64 - SLOTS.trailing_zeros());
     (0..LOOKS_MAX).map(move |look| (first as usize + look) % SLOTS)
 }
 
@@ -216,5 +225,16 @@ mod tests {
             assert!(scan("") && !scan(",\"wanted\":3"), "{key}");
         }
         assert_eq!(scratch.order.slots.iter().filter(|step| **step != 0).count(), 2 * LOOKS_MAX);
+    }
+
+    #[test]
+    fn names_that_differ_in_how_they_end_have_places_of_their_own() {
+        let scanner = Scanner::new(&[FieldPath::new("wanted")], &[], &[]);
+        let (mut view, mut scratch) = (View::default(), ScanScratch::default());
+        for number in 0..100 {
+            let record = format!("{{\"winlog_event_data_{number:02}\":1}}");
+            assert!(scanner.scan(record.as_bytes(), &mut view, &mut scratch), "{record}");
+        }
+        assert_eq!(scratch.order.slots.iter().filter(|step| **step != 0).count(), 100);
     }
 }

@@ -224,7 +224,8 @@ impl Walk<'_> {
             return (Object { step, ..object }, role);
         }
         if !object.noted {
-            // Once: behind a new key all are new.
+            // Once: behind a new key all that begin a field are new. No object is part of one of its own number,
+            // so nothing else goes on from there meanwhile but objects without fields.
             for key in self.order.way(object.step) {
                 mark(self.keys, self.seen, key, object.instance);
             }
